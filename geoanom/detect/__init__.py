@@ -1,0 +1,1 @@
+"""Detectors, their calibration and the ensemble that joins them; rows in, scores out, no geography."""

@@ -1,0 +1,90 @@
+"""What every detector promises, and the guards that make it keep the promise.
+
+A detector is fitted on a frozen reference and then scores each row by itself: finite scores, higher = more anomalous,
+the same for a row whatever the other rows are, the same bits for the same seed; NaN is an error.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+FLAT = 1e-5
+"""A column whose spread is below this share of its size is constant, up to rounding."""
+
+
+class Detector(ABC):
+    """Fits a reference and scores rows; subclasses see standardized rows and need no guards of their own."""
+
+    def __init__(self) -> None:
+        """Start unfitted."""
+        self._center: NDArray[np.float64] | None = None
+        self._spread: NDArray[np.float64] | None = None
+
+    def fit(self, rows: NDArray[np.floating], seed: int) -> None:
+        """Freeze the reference.
+
+        Args:
+            rows: (n, d), finite.
+            seed: makes random detectors repeatable.
+
+        Raises:
+            ValueError: rows that are not a finite, non-empty table.
+        """
+        table = _checked(rows)
+        self._center = np.median(table, axis=0)
+        self._spread = _robust_spread(table, self._center)
+        self._fit((table - self._center) / self._spread, seed)
+
+    def score(self, rows: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Score rows against the reference.
+
+        Args:
+            rows: (n, d), finite; not changed.
+
+        Returns:
+            (n,), higher = more anomalous.
+
+        Raises:
+            ValueError: not fitted, or rows that are not a finite table of the reference's width.
+        """
+        if self._center is None or self._spread is None:
+            raise ValueError("the detector is not fitted")
+        table = _checked(rows)
+        if table.shape[1] != len(self._center):
+            raise ValueError(f"rows have {table.shape[1]} columns, the reference has {len(self._center)}")
+        scores = np.asarray(self._score((table - self._center) / self._spread), np.float64)
+        if not np.isfinite(scores).all():
+            raise ValueError(f"{type(self).__name__} gave scores that are not finite")
+        return scores
+
+    @abstractmethod
+    def _fit(self, rows: NDArray[np.float64], seed: int) -> None:
+        """Fit on standardized rows (n, d)."""
+
+    @abstractmethod
+    def _score(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Score standardized rows (n, d) as (n,)."""
+
+
+def _checked(rows: NDArray[np.floating]) -> NDArray[np.float64]:
+    table = np.array(rows, np.float64)
+    if table.ndim != 2 or 0 in table.shape:
+        raise ValueError(f"rows must be a non-empty table, not of shape {table.shape}")
+    if not np.isfinite(table).all():
+        raise ValueError("rows contain NaN or infinite values")
+    return table
+
+
+def _robust_spread(table: NDArray[np.float64], center: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Half the width of the middle 68 % of each column; its standard deviation where that is flat; 1 where all is."""
+    low, high = np.percentile(table, [16.0, 84.0], axis=0)
+    spread = (high - low) / 2
+    floor = FLAT * np.maximum(np.abs(center), 1.0)
+    spread = np.where(spread > floor, spread, table.std(axis=0))
+    return np.where(spread > floor, spread, 1.0)

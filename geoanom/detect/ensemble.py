@@ -1,0 +1,118 @@
+"""Few, different detectors joined on calibrated p-values, each tile judged by the half it does not belong to.
+
+The tiles are split into two halves by a checkerboard of squares, a rule of their place alone. The detectors of one half
+are fitted on the other, so a tile's score is held out from them whether it was a training tile or is a new one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geoanom.detect.calibrate import Calibrator, fit_calibrator
+from geoanom.registry import DETECTORS
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from geoanom.config import Calibrate, Member
+    from geoanom.detect.base import Detector
+
+HALVES = 2
+RECONSTRUCTION = "reconstruction"
+CHUNK_ROWS = 4096
+
+
+def half_of(rows: NDArray[np.int64], cols: NDArray[np.int64], fold_tiles: int) -> NDArray[np.int64]:
+    """Which half, 0 or 1, the tiles at these grid places belong to."""
+    return (rows // fold_tiles + cols // fold_tiles) % HALVES
+
+
+@dataclass(frozen=True, kw_only=True)
+class Jury:
+    """The detectors, two of each: index 0 judges tiles of half 0 and was fitted on half 1."""
+
+    names: tuple[str, ...]
+    detectors: tuple[tuple[Detector, Detector], ...]
+
+    def raw_scores(self, embedding: NDArray[np.float32], halves: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Raw scores of every detector.
+
+        Args:
+            embedding: (n, d).
+            halves: (n,) the half that each tile belongs to.
+
+        Returns:
+            (n, member), higher = more anomalous.
+        """
+        scores = np.empty((len(embedding), len(self.names)))
+        for half in range(HALVES):
+            for places in _chunks(np.flatnonzero(halves == half)):
+                for m, pair in enumerate(self.detectors):
+                    scores[places, m] = pair[half].score(embedding[places])
+        return scores
+
+
+def fit_jury(members: Sequence[Member], embedding: NDArray[np.float32], halves: NDArray[np.int64], seed: int) -> Jury:
+    """Fit every member on each half.
+
+    Args:
+        members: names and parameters.
+        embedding: (n, d) reference.
+        halves: (n,) the half of each row; neither half may be empty.
+        seed: for random detectors.
+    """
+    pairs = []
+    for member in members:
+        build = DETECTORS.load(member.name)
+        pair: tuple[Detector, Detector] = (build(**member.params), build(**member.params))
+        for half, detector in enumerate(pair):
+            detector.fit(embedding[halves != half], seed)
+        pairs.append(pair)
+    return Jury(names=tuple(member.name for member in members), detectors=tuple(pairs))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdicts:
+    """Calibrated judgements of n tiles."""
+
+    statistic: NDArray[np.float64]
+    """(n,) what the members say together, higher = more anomalous; orders tiles with the same p-value."""
+    p_value: NDArray[np.float64]
+    """(n,)."""
+    member_p: NDArray[np.float64]
+    """(n, member)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """Joins members by the mean of -log10 p, and calibrates that mean again."""
+
+    members: tuple[Calibrator, ...]
+    joint: Calibrator
+
+    def judge(self, raw: NDArray[np.float64]) -> Verdicts:
+        """Calibrate raw scores (n, member)."""
+        member_p = np.stack([c.p_value(raw[:, m]) for m, c in enumerate(self.members)], axis=1)
+        statistic = _join(member_p)
+        return Verdicts(statistic=statistic, p_value=self.joint.p_value(statistic), member_p=member_p)
+
+
+def fit_ensemble(raw: NDArray[np.float64], settings: Calibrate) -> Ensemble:
+    """Calibrate the members and then their joint statistic on held-out raw scores (n, member)."""
+    members = tuple(fit_calibrator(column, settings) for column in raw.T)
+    member_p = np.stack([c.p_value(raw[:, m]) for m, c in enumerate(members)], axis=1)
+    return Ensemble(members=members, joint=fit_calibrator(_join(member_p), settings))
+
+
+def _join(member_p: NDArray[np.float64]) -> NDArray[np.float64]:
+    mean: NDArray[np.float64] = -np.log10(member_p).mean(axis=1)
+    return mean
+
+
+def _chunks(places: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    return [places[i : i + CHUNK_ROWS] for i in range(0, len(places), CHUNK_ROWS)]

@@ -1,0 +1,1 @@
+"""From tiles to embeddings: backbones, autoencoders, training; tensors in, arrays out, no geography."""

@@ -1,0 +1,20 @@
+"""Which device computes."""
+
+from __future__ import annotations
+
+import torch
+
+from geoanom.errors import ConfigError
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of a name: auto, cpu or cuda.
+
+    Raises:
+        ConfigError: cuda is asked for and not there.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("runtime.device", "no CUDA device is available", "use --device cpu or --device auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

@@ -1,0 +1,62 @@
+"""Head files: fitted autoencoders that a model can reuse, as safetensors with a note of what they fit."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from geoanom.errors import ModelError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from geoanom.config import Embed
+    from geoanom.embed.backbones import Autoencoder, Backbone
+
+
+def head_bytes(heads: Sequence[Autoencoder], backbone: Backbone, settings: Embed) -> bytes:
+    """The heads as the content of a head file."""
+    tensors = {f"{i}.{name}": t.cpu().contiguous() for i, head in enumerate(heads) for name, t in head.state_dict().items()}
+    note = json.dumps(_note(len(heads), backbone, settings), sort_keys=True)
+    return safetensors.torch.save(tensors, {"geoanom": note})
+
+
+def load_heads(path: Path, backbone: Backbone, settings: Embed) -> tuple[Autoencoder, ...]:
+    """Read a head file for a backbone.
+
+    Raises:
+        ModelError: it is no head file, or was made for another backbone, band number or dimension.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            note = json.loads((file.metadata() or {}).get("geoanom", "{}"))
+        tensors = safetensors.torch.load_file(path)
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
+        raise ModelError(path, f"is not a head file ({error})", "name the head.safetensors of a model") from error
+    wanted = _note(int(note.get("heads", 0)), backbone, settings)
+    for key, value in wanted.items():
+        if note.get(key) != value:
+            raise ModelError(path, f"was made for {key} {note.get(key)}, not {value}", "fit a head with these settings")
+    return tuple(_one_head(i, tensors, backbone, settings) for i in range(wanted["heads"]))
+
+
+def _one_head(index: int, tensors: dict[str, torch.Tensor], backbone: Backbone, settings: Embed) -> Autoencoder:
+    head = backbone.autoencoder(settings)
+    prefix = f"{index}."
+    head.load_state_dict({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})
+    return head.eval().requires_grad_(False)
+
+
+def _note(n_heads: int, backbone: Backbone, settings: Embed) -> dict[str, Any]:
+    return {
+        "backbone": settings.backbone,
+        "dim": settings.dim,
+        "features": list(backbone.n_features),
+        "heads": n_heads,
+        "hidden": list(settings.head.hidden),
+    }

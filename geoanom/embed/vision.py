@@ -1,0 +1,126 @@
+"""Any torchvision classification model as a backbone, cut at its last feature map."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torchvision import models
+from torchvision.models.feature_extraction import create_feature_extractor
+
+from geoanom.embed.autoencoder import DenseAutoencoder
+from geoanom.embed.backbones import Backbone, pooled
+from geoanom.embed.weights import fit_stem, load_by_name, read_state
+from geoanom.errors import ConfigError
+
+if TYPE_CHECKING:
+    from geoanom.config import Embed
+
+MEAN, STD = 0.449, 0.226
+"""ImageNet's statistics, averaged over red, green and blue, because bands are not colours."""
+N_STAGES = 2
+"""Feature maps used: the last one of each of the two resolutions before the coarsest."""
+
+
+class Vision(Backbone):
+    """Statistics of a torchvision model's intermediate feature maps."""
+
+    def __init__(self, settings: Embed, n_bands: int, tile_size: int) -> None:
+        """Build the network, adapt its first convolution to the bands and find its feature maps."""
+        super().__init__()
+        net = models.get_model(settings.backbone, weights=None)
+        _load_weights(net, settings)
+        _adapt_stem(net, n_bands)
+        self.stages = _stages(net, n_bands, tile_size)
+        self.net = create_feature_extractor(net, {name: name for name in self.stages}).eval()
+        with torch.inference_mode():
+            probe = self.net(torch.zeros(1, n_bands, tile_size, tile_size))
+        self.n_features = (2 * sum(maps.shape[1] for maps in probe.values()),)
+
+    def features(self, tiles: Tensor, valid: Tensor) -> Tensor:
+        """Mean and deviation of every channel of the feature maps, (n, F)."""
+        maps = self.net((tiles - MEAN) / STD)
+        return torch.cat([pooled(maps[name], valid) for name in self.stages], dim=1)
+
+    def autoencoder(self, settings: Embed) -> DenseAutoencoder:
+        """A fully connected autoencoder of the features."""
+        return DenseAutoencoder(self.n_features[0], settings.head.hidden, settings.dim)
+
+
+def build(settings: Embed, n_bands: int, tile_size: int) -> Vision:
+    """Build the torchvision model that `settings.backbone` names."""
+    return Vision(settings, n_bands, tile_size)
+
+
+def model_names() -> list[str]:
+    """Names of torchvision's classification models."""
+    return models.list_models(module=models)
+
+
+def _load_weights(net: nn.Module, settings: Embed) -> None:
+    if settings.weights == "none":
+        return
+    if settings.weights == "package":
+        wrong = f"no package carries weights of {settings.backbone}"
+        raise ConfigError("embed.weights", wrong, "use download, none or the path of a state dict")
+    if settings.weights == "download":
+        load_by_name(net, _download(settings.backbone), settings.backbone)
+        return
+    load_by_name(net, read_state(Path(settings.weights)), settings.weights)
+
+
+def _download(name: str) -> dict[str, Tensor]:
+    weights = models.get_model_weights(name).DEFAULT
+    try:
+        return dict(weights.get_state_dict(progress=False, check_hash=True))
+    except OSError as error:
+        wrong = f"weights of {name} could not be downloaded ({error})"
+        raise ConfigError("embed.weights", wrong, "download them elsewhere and give their path") from error
+
+
+def _adapt_stem(net: nn.Module, n_bands: int) -> None:
+    """Replace the first convolution by one that takes `n_bands` bands."""
+    name, stem = next((name, module) for name, module in net.named_modules() if isinstance(module, nn.Conv2d))
+    weight = fit_stem(stem.weight.detach(), n_bands)
+    fresh = nn.Conv2d(
+        n_bands,
+        stem.out_channels,
+        stem.kernel_size,  # type: ignore[arg-type]  # torch types the attribute more loosely than the argument
+        stem.stride,  # type: ignore[arg-type]
+        stem.padding,  # type: ignore[arg-type]
+        bias=stem.bias is not None,
+    )
+    fresh.weight = nn.Parameter(weight)
+    if stem.bias is not None:
+        fresh.bias = nn.Parameter(stem.bias.detach())
+    parent, _, leaf = name.rpartition(".")
+    setattr(net.get_submodule(parent), leaf, fresh)
+
+
+def _stages(net: nn.Module, n_bands: int, tile_size: int) -> list[str]:
+    """Names of the last top-level modules of the two resolutions before the coarsest, found by a trial run."""
+    last: dict[int, str] = {}
+
+    def note(name: str, output: object) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4 and 1 < output.shape[-1] < tile_size:
+            last[output.shape[-1]] = name
+
+    hooks = [
+        module.register_forward_hook(lambda _m, _i, output, name=name: note(name, output))
+        for name, module in net.named_modules()
+        if name and name.count(".") <= 1
+    ]
+    try:
+        with torch.inference_mode():
+            net.eval()(torch.zeros(1, n_bands, tile_size, tile_size))
+    except RuntimeError as error:
+        raise ConfigError("embed.backbone", f"cannot take tiles of {tile_size} px ({error})", "choose another --tile-size") from error
+    finally:
+        for hook in hooks:
+            hook.remove()
+    sides = sorted(last)[1 : 1 + N_STAGES] or sorted(last)
+    if not sides:
+        raise ConfigError("embed.backbone", "has no feature maps that could be used", "choose a convolutional network")
+    return [last[side] for side in sides]

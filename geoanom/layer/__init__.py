@@ -1,0 +1,1 @@
+"""From scores to maps: score maps, outlines, reasons, and one file per exporter."""

@@ -1,0 +1,121 @@
+"""Anomalies: places with an outline, a rank and reasons; and the layer that holds them."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from geoanom.layer.regions import connected, outline_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from numpy.typing import NDArray
+    from shapely.geometry.base import BaseGeometry
+
+    from geoanom.layer.scoremap import ScoreMap
+    from geoanom.raster.scene import Scene
+
+LEVELS = ((0.6, "high"), (0.3, "medium"), (0.0, "low"))
+"""Least score of each level: p-values of 1e-6, 1e-3, 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Anomaly:
+    """One place that does not belong."""
+
+    scene: Scene
+    anomaly_id: str
+    """Hash of the scene's digest, the model and the cell of the worst tile."""
+    rank: int
+    """1 = the most anomalous of its scene."""
+    outline: BaseGeometry
+    """Polygon or MultiPolygon in pixel corners (col, row)."""
+    cell: tuple[int, int]
+    """Row and column of the worst tile."""
+    score: float
+    p_value: float
+    q_value: float
+    n_tiles: int
+    valid_fraction: float
+    recon_error: float
+    member_score: Mapping[str, float]
+    top_band: str
+    top_band_sigma: float
+
+    @property
+    def level(self) -> str:
+        """low, medium or high."""
+        return next(name for least, name in LEVELS if self.score >= least)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneSummary:
+    """What became of one scene."""
+
+    scene: Scene
+    tiles_scored: int
+    tiles_masked: int
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnomalyLayer:
+    """The anomalies of one or more scenes, in the order of scene, row, column."""
+
+    model_id: str
+    config_digest: str
+    threshold: Mapping[str, Any]
+    """The rule and its value."""
+    scenes: tuple[SceneSummary, ...]
+    anomalies: tuple[Anomaly, ...] = field(repr=False)
+
+    def __len__(self) -> int:
+        """Number of anomalies."""
+        return len(self.anomalies)
+
+
+def anomalies_of(scores: ScoreMap, selected: NDArray[np.bool_], model_id: str) -> list[Anomaly]:
+    """The places of a scene, in the order of their worst tile's row and column.
+
+    Args:
+        scores: the scene's scores.
+        selected: (n,) tiles called anomalous.
+        model_id: part of each anomaly's identity.
+    """
+    places = scores.places_on_grid()
+    cells = np.zeros(places.shape, bool)
+    cells[scores.rows[selected], scores.cols[selected]] = True
+    position = np.empty(len(scores), np.int64)
+    position[scores.order()] = np.arange(len(scores))
+    groups = [(group, places[group]) for group in connected(cells)]
+    groups.sort(key=lambda item: int(position[item[1]].min()))
+    found = [_anomaly(scores, group, tiles, position, rank, model_id) for rank, (group, tiles) in enumerate(groups, 1)]
+    return sorted(found, key=lambda anomaly: anomaly.cell)
+
+
+def _anomaly(
+    scores: ScoreMap, group: NDArray[np.bool_], tiles: NDArray[np.int64], position: NDArray[np.int64], rank: int, model_id: str
+) -> Anomaly:
+    worst = int(tiles[position[tiles].argmin()])
+    cell = int(scores.rows[worst]), int(scores.cols[worst])
+    identity = f"{scores.scene.digest}/{model_id}/{cell[0]}/{cell[1]}"
+    return Anomaly(
+        scene=scores.scene,
+        anomaly_id=hashlib.sha256(identity.encode()).hexdigest()[:16],
+        rank=rank,
+        outline=outline_of(group, scores.grid, scores.pixel_errors),
+        cell=cell,
+        score=float(scores.score[worst]),
+        p_value=float(scores.p_value[worst]),
+        q_value=float(scores.q_value[worst]),
+        n_tiles=len(tiles),
+        valid_fraction=float(scores.valid_fraction[tiles].mean()),
+        recon_error=float(scores.recon_error[worst]),
+        member_score={name: float(values[worst]) for name, values in scores.member_score.items()},
+        top_band=scores.scene.bands[int(scores.top_band[worst])].name,
+        top_band_sigma=float(scores.top_band_sigma[worst]),
+    )

@@ -1,0 +1,94 @@
+"""Which cells stand together as one place, and what its outline is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from affine import Affine
+from rasterio.features import shapes
+from scipy.ndimage import label
+from shapely import box, unary_union
+from shapely.geometry import shape
+
+from geoanom.raster.grid import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+    from shapely.geometry.base import BaseGeometry
+
+    from geoanom.layer.pixelerror import PixelErrors
+    from geoanom.layer.scoremap import ScoreMap
+    from geoanom.raster.grid import TileGrid
+
+EIGHT = np.ones((3, 3), int)
+"""Cells that share an edge or a corner are neighbours."""
+CELLS_A_PLACE = 9
+"""On average; beyond it, places no longer grow into their surroundings when the k most unusual ones are asked for."""
+SPECK_PX = 4
+
+
+def connected(selected: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
+    """The groups of neighbouring True cells of a grid, each as a mask of the grid's shape, in row-major order."""
+    labels, n = label(selected, EIGHT)
+    return [labels == i for i in range(1, n + 1)]
+
+
+def top_places(scores: ScoreMap, k: int) -> NDArray[np.bool_]:
+    """The tiles (n,) of the k most unusual places.
+
+    Tiles are taken from the most anomalous downwards; neighbours join, and the tile that would start place k + 1 ends it.
+    """
+    place_of: dict[tuple[int, int], int] = {}
+    members: dict[int, list[tuple[int, int]]] = {}
+    chosen = np.zeros(len(scores), bool)
+    for i in scores.order():
+        cell = int(scores.rows[i]), int(scores.cols[i])
+        beside = sorted({place_of[c] for c in _neighbours(cell) if c in place_of})
+        if (not beside and len(members) == k) or (beside and len(place_of) >= CELLS_A_PLACE * k):
+            if len(members) == k:
+                break
+            continue
+        chosen[i] = True
+        merged = [cell, *(c for place in beside for c in members.pop(place))]
+        place = beside[0] if beside else int(i) + len(scores)
+        members[place] = merged
+        place_of.update(dict.fromkeys(merged, place))
+    return chosen
+
+
+def outline_of(cells: NDArray[np.bool_], grid: TileGrid, errors: PixelErrors | None) -> BaseGeometry:
+    """Outline of a group of cells in pixel corners (col, row), refined to its badly reconstructed pixels where they are known."""
+    coarse = unary_union([box(w.col_off, w.row_off, w.col_end, w.row_end) for w in _cores(cells, grid)])
+    if errors is None:
+        return coarse
+    fine = _refined(cells, grid, errors)
+    return coarse if fine is None or fine.is_empty else fine
+
+
+def _refined(cells: NDArray[np.bool_], grid: TileGrid, errors: PixelErrors) -> BaseGeometry | None:
+    cores = list(_cores(cells, grid))
+    top, left = min(w.row_off for w in cores), min(w.col_off for w in cores)
+    bottom, right = max(w.row_end for w in cores), max(w.col_end for w in cores)
+    frame = Window(row_off=top, col_off=left, height=bottom - top, width=right - left)
+    inside = np.zeros((frame.height, frame.width), bool)
+    for core in cores:
+        inside[core.row_off - top : core.row_end - top, core.col_off - left : core.col_end - left] = True
+    bad = inside & (errors.read(frame) > errors.threshold)
+    labels, n = label(bad, EIGHT)
+    sizes = np.bincount(labels.ravel(), minlength=n + 1)
+    bad &= sizes[labels] >= SPECK_PX
+    if not bad.any():
+        return None
+    return unary_union([shape(s) for s, _ in shapes(bad.astype(np.uint8), mask=bad, transform=Affine.translation(left, top))])
+
+
+def _cores(cells: NDArray[np.bool_], grid: TileGrid) -> Iterator[Window]:
+    return (grid.core(int(row), int(col)) for row, col in np.argwhere(cells))
+
+
+def _neighbours(cell: tuple[int, int]) -> list[tuple[int, int]]:
+    row, col = cell
+    return [(row + i, col + j) for i in (-1, 0, 1) for j in (-1, 0, 1) if i or j]

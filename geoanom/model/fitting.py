@@ -1,0 +1,224 @@
+"""Fitting a model: statistics, embeddings of a bounded sample, heads, detectors, calibration."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from geoanom.detect.ensemble import fit_ensemble, fit_jury, half_of
+from geoanom.embed.backbones import build_backbone
+from geoanom.embed.device import pick_device
+from geoanom.embed.embedder import Embedder, fit_heads
+from geoanom.embed.heads import load_heads
+from geoanom.errors import ConfigError, SceneError
+from geoanom.model.bundle import with_model_id
+from geoanom.model.core import BandStatistics, Golden, Model, Reference, TrainingScene, band_statistics, raw_scores
+from geoanom.raster.blocks import Tally, stream_tiles
+from geoanom.raster.normalize import fit_normalizer
+from geoanom.raster.scene import open_scene
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    from geoanom.config import Config
+    from geoanom.detect.ensemble import Jury
+    from geoanom.embed.backbones import Autoencoder, Backbone
+    from geoanom.raster.blocks import TileBatch
+    from geoanom.raster.normalize import Normalizer
+    from geoanom.raster.scene import Scene
+
+MAX_SAMPLE_BYTES = 2**30
+N_GOLDEN = 4
+PIXEL_QUANTILE = 0.99
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """Tiles of the training scenes, in the order of scene digest, row, column."""
+
+    features: Tensor
+    """(n, ...)."""
+    valid: NDArray[np.bool_]
+    """(n, size, size) where the features are pixels, (n, 1, 1) otherwise."""
+    rows: NDArray[np.int64]
+    cols: NDArray[np.int64]
+    statistics: NDArray[np.float64]
+    """(n, 2 * band) mean and deviation of each band."""
+    golden: TileBatch
+
+    def __len__(self) -> int:
+        """Number of tiles."""
+        return len(self.rows)
+
+
+def fit_model(scenes: Sequence[Scene], config: Config) -> Model:
+    """Fit a model on scenes with the same bands, in two passes over their pixels.
+
+    Raises:
+        SceneError: the scenes' bands differ, or too few tiles are usable.
+        ConfigError: a part of the model cannot be built.
+    """
+    scenes = sorted(scenes, key=lambda scene: scene.digest)
+    _check_same_bands(scenes)
+    device = pick_device(config.runtime.device)
+    backbone = build_backbone(config.embed, len(scenes[0].bands), config.tiles.size).to(device)
+    normalizer = fit_normalizer(scenes, config)
+    sample = _draw_sample(scenes, config, backbone, normalizer, device)
+    if len(sample) < config.fit.min_tiles:
+        _refuse_small_sample(scenes, len(sample), config)
+    fold_tiles = _fold_tiles(sample, config.fit.fold_tiles)
+    halves = half_of(sample.rows, sample.cols, fold_tiles)
+    heads = _heads(backbone, len(scenes[0].bands), sample.features, halves, config, device)
+    embedder = Embedder(backbone=backbone, heads=tuple(head.to(device) for head in heads), settings=config.embed, device=device)
+    encoded = embedder.encode_features(sample.features, sample.valid, halves)
+    jury = fit_jury(config.detect.members, encoded.embedding, halves, config.seed)
+    raw = raw_scores(jury, encoded.embedding, encoded.recon_error, halves, reconstruction=config.detect.reconstruction)
+    return with_model_id(
+        Model(
+            model_id="",
+            config=config,
+            bands=scenes[0].bands,
+            band_count=scenes[0].band_count,
+            fold_tiles=fold_tiles,
+            normalizer=normalizer,
+            embedder=embedder,
+            reference=Reference(embedding=encoded.embedding, halves=halves),
+            jury=jury,
+            ensemble=fit_ensemble(raw, config.calibrate),
+            band_statistics=_band_statistics(sample.statistics),
+            pixel_threshold=_pixel_threshold(encoded.pixel_error, sample.valid),
+            scenes=tuple(TrainingScene(scene.name, scene.digest) for scene in scenes),
+            golden=_golden(sample.golden, normalizer, embedder, jury, fold_tiles, config),
+        )
+    )
+
+
+def _check_same_bands(scenes: Sequence[Scene]) -> None:
+    first = [band.index for band in scenes[0].bands]
+    for scene in scenes[1:]:
+        if [band.index for band in scene.bands] != first or scene.band_count != scenes[0].band_count:
+            wrong = f"has {len(scene.bands)} usable bands of {scene.band_count}, {scenes[0].name} has {len(first)} of {scenes[0].band_count}"
+            raise SceneError(scene.uri, wrong, "choose common ones with --bands")
+
+
+def _draw_sample(
+    scenes: Sequence[Scene], config: Config, backbone: Backbone, normalizer: Normalizer, device: torch.device
+) -> Sample:
+    """Features of at most `fit.max_tiles` tiles, the same ones whatever the order of the scenes."""
+    limit = min(config.fit.max_tiles, MAX_SAMPLE_BYTES // (4 * int(np.prod(backbone.n_features))))
+    wanted = _wanted_tiles(scenes, config, limit)
+    embedder = Embedder(backbone=backbone, heads=(), settings=config.embed, device=device)
+    in_pixels = len(backbone.n_features) > 1
+    features, valid, rows, cols, statistics, golden = [], [], [], [], [], []
+    with tqdm(total=sum(int(mask.sum()) for mask in wanted), desc="fitting", unit="tile", disable=None) as progress:
+        for scene, mask in zip(scenes, wanted, strict=True):
+            grid = scene.grid(config)
+            chosen = _chooser(mask)
+            for batch in stream_tiles(scene, grid, config, batch_size=config.embed.batch_size, wanted=chosen, tally=Tally()):
+                tiles = normalizer(batch.values, batch.valid)
+                features.append(embedder.features(tiles, batch.valid))
+                valid.append(batch.valid if in_pixels else np.ones((len(batch), 1, 1), bool))
+                rows.append(batch.rows)
+                cols.append(batch.cols)
+                statistics.append(band_statistics(tiles))
+                golden = golden or [batch]
+                progress.update(len(batch))
+    if not rows:
+        _refuse_small_sample(scenes, 0, config)
+    return Sample(
+        features=torch.cat(features),
+        valid=np.concatenate(valid),
+        rows=np.concatenate(rows),
+        cols=np.concatenate(cols),
+        statistics=np.concatenate(statistics),
+        golden=golden[0],
+    )
+
+
+def _wanted_tiles(scenes: Sequence[Scene], config: Config, limit: int) -> list[NDArray[np.bool_]]:
+    """For each scene a mask of its grid with the sampled tiles; the tiles with the smallest random numbers are taken."""
+    draws = []
+    for scene in scenes:
+        grid = scene.grid(config)
+        rng = np.random.default_rng([config.seed, int(scene.digest[:15], 16)])
+        draws.append(rng.random((grid.n_rows, grid.n_cols)))
+    pooled = np.concatenate([draw.ravel() for draw in draws])
+    bound = np.partition(pooled, limit - 1)[limit - 1] if len(pooled) > limit else 1.0
+    return [draw <= bound for draw in draws]
+
+
+def _chooser(mask: NDArray[np.bool_]) -> Callable[[int, int], bool]:
+    return lambda row, col: bool(mask[row, col])
+
+
+def _refuse_small_sample(scenes: Sequence[Scene], n_tiles: int, config: Config) -> None:
+    size, least = config.tiles.size, config.tiles.min_valid_fraction
+    wrong = f"gives {n_tiles} tiles of {size} px with at least {least:.0%} valid pixels, a model needs {config.fit.min_tiles}"
+    shortest = min(min(scene.height, scene.width) for scene in scenes)
+    if shortest < size:
+        wrong += f" (it is {scenes[0].height} x {scenes[0].width} px)"
+    name = scenes[0].uri if len(scenes) == 1 else f"{scenes[0].uri} and {len(scenes) - 1} more"
+    raise SceneError(name, wrong, "use a smaller --tile-size or --stride, more scenes, or a lower tiles.min_valid_fraction")
+
+
+def _fold_tiles(sample: Sample, wanted: int) -> int:
+    """The largest side of checkerboard squares, up to the wanted one, that gives both halves at least a quarter of the tiles."""
+    for side in range(wanted, 0, -1):
+        share = float(half_of(sample.rows, sample.cols, side).mean())
+        if 0.25 <= share <= 0.75:
+            return side
+    return 1
+
+
+def _heads(
+    backbone: Backbone, n_bands: int, features: Tensor, halves: NDArray[np.int64], config: Config, device: torch.device
+) -> tuple[Autoencoder, ...]:
+    """Read the heads from a file, or train them on a folder of broad imagery or on the scenes themselves."""
+    head = config.embed.head
+    if head.path is not None:
+        return load_heads(head.path, backbone, config.embed)
+    if head.train_on != "scene":
+        broad = _broad_features(Path(head.train_on), backbone, n_bands, config, device)
+        return fit_heads(backbone, broad, None, config.embed, seed=config.seed, device=device)
+    return fit_heads(backbone, features, halves, config.embed, seed=config.seed, device=device)
+
+
+def _broad_features(folder: Path, backbone: Backbone, n_bands: int, config: Config, device: torch.device) -> Tensor:
+    """Features of tiles of every raster in a folder, each raster normalized by itself."""
+    paths = sorted(p for p in folder.glob("*") if p.is_file() and p.suffix.lower() in (".tif", ".tiff"))
+    if not paths:
+        raise ConfigError("embed.head.train_on", f"{folder} has no GeoTIFF", "name a folder of broad imagery, or 'scene'")
+    parts = []
+    for path in paths:
+        scene = open_scene(path, config)
+        if len(scene.bands) != n_bands:
+            wrong = f"has {len(scene.bands)} bands, the scenes have {n_bands}"
+            raise SceneError(path, wrong, "broad imagery needs the bands of the scenes; choose common ones with --bands")
+        parts.append(_draw_sample([scene], config, backbone, fit_normalizer([scene], config), device).features)
+    return torch.cat(parts)
+
+
+def _band_statistics(statistics: NDArray[np.float64]) -> BandStatistics:
+    low, center, high = np.percentile(statistics, [16.0, 50.0, 84.0], axis=0)
+    return BandStatistics(center=center, spread=np.maximum((high - low) / 2, 1e-6))
+
+
+def _pixel_threshold(errors: NDArray[np.float32] | None, valid: NDArray[np.bool_]) -> float | None:
+    return None if errors is None else float(np.quantile(errors[valid], PIXEL_QUANTILE))
+
+
+def _golden(batch: TileBatch, normalizer: Normalizer, embedder: Embedder, jury: Jury, fold_tiles: int, config: Config) -> Golden:
+    n = min(N_GOLDEN, len(batch))
+    halves = half_of(batch.rows[:n], batch.cols[:n], fold_tiles)
+    values, valid = batch.values[:n], batch.valid[:n]
+    encoded = embedder.encode(normalizer(values, valid), valid, halves)
+    raw = raw_scores(jury, encoded.embedding, encoded.recon_error, halves, reconstruction=config.detect.reconstruction)
+    return Golden(values=values, valid=valid, halves=halves, raw=raw)

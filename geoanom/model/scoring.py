@@ -1,0 +1,144 @@
+"""Scoring one scene with a frozen model, in one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from tqdm import tqdm
+
+from geoanom.detect.calibrate import anomaly_score
+from geoanom.detect.threshold import q_values
+from geoanom.errors import SceneError
+from geoanom.layer.pixelerror import PixelErrors, PixelErrorWriter
+from geoanom.layer.scoremap import ScoreMap
+from geoanom.raster.blocks import Panel, Tally, stream_tiles
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    from geoanom.config import Config
+    from geoanom.embed.embedder import Encoded
+    from geoanom.model.core import Model
+    from geoanom.raster.blocks import TileBatch
+    from geoanom.raster.scene import Scene
+
+
+@dataclass
+class _Columns:
+    """What is kept of every tile."""
+
+    rows: list[NDArray[np.int64]] = field(default_factory=list)
+    cols: list[NDArray[np.int64]] = field(default_factory=list)
+    valid_fraction: list[NDArray[np.float64]] = field(default_factory=list)
+    embedding: list[NDArray[np.float32]] = field(default_factory=list)
+    recon_error: list[NDArray[np.float64]] = field(default_factory=list)
+    top_band: list[NDArray[np.int64]] = field(default_factory=list)
+    top_band_sigma: list[NDArray[np.float64]] = field(default_factory=list)
+
+    def add(self, batch: TileBatch, encoded: Encoded, band: NDArray[np.int64], sigma: NDArray[np.float64]) -> None:
+        self.rows.append(batch.rows)
+        self.cols.append(batch.cols)
+        self.valid_fraction.append(batch.valid_fraction)
+        self.embedding.append(encoded.embedding)
+        self.recon_error.append(encoded.recon_error)
+        self.top_band.append(band)
+        self.top_band_sigma.append(sigma)
+
+
+def score_scene(
+    scene: Scene, model: Model, config: Config, workdir: Path, *, keep_embedding: bool = False, watch: Callable[[Panel], None] | None = None
+) -> ScoreMap:
+    """Score every tile of a scene that has enough valid pixels.
+
+    Args:
+        scene: with the bands that the model was fitted on.
+        model: frozen.
+        config: what may be opened and how it is read; the rest is the model's.
+        workdir: where the pixel errors are kept, for as long as the score map is used.
+        keep_embedding: keep the embeddings in the score map.
+        watch: is shown every panel of pixels as it comes by.
+
+    Raises:
+        SceneError: the bands differ, or no tile can be scored.
+    """
+    _check_bands(scene, model)
+    tally, columns = Tally(), _Columns()
+    pixel_path = workdir / f"{scene.digest[:16]}.tif"
+    if model.pixel_threshold is None:
+        _walk(scene, model, config, columns, tally, watch, None)
+    else:
+        with PixelErrorWriter(pixel_path, scene.grid(model.config)) as writer:
+            _walk(scene, model, config, columns, tally, watch, writer)
+    if not columns.rows:
+        _refuse_unscored(scene, model)
+    errors = None if model.pixel_threshold is None else PixelErrors(pixel_path, model.pixel_threshold)
+    return _score_map(scene, model, columns, tally, errors, keep_embedding=keep_embedding)
+
+
+def _walk(
+    scene: Scene,
+    model: Model,
+    config: Config,
+    columns: _Columns,
+    tally: Tally,
+    watch: Callable[[Panel], None] | None,
+    writer: PixelErrorWriter | None,
+) -> None:
+    grid = scene.grid(model.config)
+    reading = model.config.model_copy(update={"sources": config.sources, "runtime": config.runtime})
+    batch_size = model.config.embed.batch_size
+    with tqdm(total=len(grid), desc=f"scoring {scene.name}", unit="tile", disable=None) as progress:
+        for batch in stream_tiles(scene, grid, reading, batch_size=batch_size, watch=watch, tally=tally):
+            encoded, band, sigma = model.encode(batch)
+            columns.add(batch, encoded, band, sigma)
+            if writer is not None and encoded.pixel_error is not None:
+                for i in range(len(batch)):
+                    writer.add(int(batch.rows[i]), int(batch.cols[i]), encoded.pixel_error[i], batch.valid[i])
+            progress.update(tally.tiles_scored + tally.tiles_masked - progress.n)
+
+
+def _score_map(
+    scene: Scene, model: Model, columns: _Columns, tally: Tally, errors: PixelErrors | None, *, keep_embedding: bool
+) -> ScoreMap:
+    rows, cols = np.concatenate(columns.rows), np.concatenate(columns.cols)
+    embedding, recon_error = np.concatenate(columns.embedding), np.concatenate(columns.recon_error)
+    verdicts = model.ensemble.judge(model.raw_scores(embedding, recon_error, model.halves(rows, cols)))
+    member_score = anomaly_score(verdicts.member_p)
+    return ScoreMap(
+        scene=scene,
+        grid=scene.grid(model.config),
+        rows=rows,
+        cols=cols,
+        score=anomaly_score(verdicts.p_value),
+        statistic=verdicts.statistic,
+        p_value=verdicts.p_value,
+        q_value=q_values(verdicts.p_value),
+        member_score={name: member_score[:, m] for m, name in enumerate(model.member_names)},
+        recon_error=recon_error,
+        valid_fraction=np.concatenate(columns.valid_fraction),
+        top_band=np.concatenate(columns.top_band),
+        top_band_sigma=np.concatenate(columns.top_band_sigma),
+        tiles_masked=tally.tiles_masked,
+        warnings=(*scene.warnings, *tally.warnings()),
+        pixel_errors=errors,
+        embedding=embedding if keep_embedding else None,
+    )
+
+
+def _check_bands(scene: Scene, model: Model) -> None:
+    chosen = model.config.bands is not None
+    if len(scene.bands) != len(model.bands) or (not chosen and scene.band_count != model.band_count):
+        wrong = f"has {scene.band_count} bands, the model was fitted on {len(model.bands)} of {model.band_count}"
+        raise SceneError(scene.uri, wrong, "fit a model on bands that both have, with --bands")
+
+
+def _refuse_unscored(scene: Scene, model: Model) -> None:
+    size, least = model.config.tiles.size, model.config.tiles.min_valid_fraction
+    if min(scene.height, scene.width) < size:
+        raise SceneError(scene.uri, f"is {scene.height} x {scene.width} px, smaller than a tile of {size} px", "use a model with smaller tiles")
+    raise SceneError(scene.uri, f"has no tile of {size} px with at least {least:.0%} valid pixels", "check its nodata and masks")

@@ -1,0 +1,197 @@
+"""The whole story: fit a model on scenes, score scenes with a model, or both."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geoanom.config import Config
+from geoanom.detect.threshold import most_anomalous
+from geoanom.errors import ConfigError, GeoanomError, InputError
+from geoanom.layer.anomaly import AnomalyLayer, SceneSummary, anomalies_of
+from geoanom.layer.atomic import check_output
+from geoanom.layer.cog import write_heatmap
+from geoanom.layer.embeddings import write_embeddings
+from geoanom.layer.quicklook import Thumbnail, write_quicklook
+from geoanom.layer.regions import top_places
+from geoanom.model.fitting import fit_model
+from geoanom.model.scoring import score_scene
+from geoanom.raster.scene import open_scene
+from geoanom.registry import EXPORTERS, unknown
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from os import PathLike
+
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from geoanom.config import Threshold
+    from geoanom.layer.anomaly import Anomaly
+    from geoanom.layer.scoremap import ScoreMap
+    from geoanom.model import Model
+    from geoanom.raster.scene import Scene
+
+    Uri = str | PathLike[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """What is to be written; nothing by default."""
+
+    layer: Path | None = None
+    heatmap: Path | None = None
+    embeddings: Path | None = None
+    quicklook: Path | None = None
+    overwrite: bool = False
+
+    def check(self, n_scenes: int) -> None:
+        """Refuse outputs that cannot be written, before any work is done.
+
+        Raises:
+            ConfigError: an unknown layer format, or a picture of more than one scene.
+            OutputError: an existing file, or a folder that is missing or closed.
+        """
+        if self.layer is not None and self.layer.suffix.lower() not in EXPORTERS.names():
+            raise unknown("layer format", self.layer.suffix or self.layer.name, EXPORTERS.names())
+        for path in (self.heatmap, self.quicklook):
+            if path is not None and n_scenes != 1:
+                raise ConfigError(path, f"shows one scene, and {n_scenes} were given", "run once for each scene")
+        for path in (self.layer, self.heatmap, self.embeddings, self.quicklook):
+            if path is not None:
+                check_output(path, overwrite=self.overwrite)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A layer, and the inputs that did not make it."""
+
+    layer: AnomalyLayer
+    failures: tuple[GeoanomError, ...]
+
+
+def open_scenes(uris: Sequence[Uri], config: Config) -> tuple[list[Scene], list[GeoanomError]]:
+    """Open what can be opened, and collect what cannot; when nothing can, the first error is raised.
+
+    A scene that is named twice, or a copy of it, is used once.
+    """
+    scenes: dict[str, Scene] = {}
+    failures: list[GeoanomError] = []
+    for uri in uris:
+        try:
+            scene = open_scene(uri, config)
+        except InputError as error:
+            failures.append(error)
+        else:
+            scenes.setdefault(scene.digest, scene)
+    if not scenes:
+        raise failures[0] if failures else ConfigError("scenes", "none were given", "name at least one raster")
+    return sorted(scenes.values(), key=lambda scene: (scene.name, scene.digest)), failures
+
+
+def fit(uris: Sequence[Uri], config: Config | None = None) -> Model:
+    """Fit a model on scenes.
+
+    Raises:
+        InputError: a scene cannot be used; a model is not fitted on fewer scenes than were named.
+    """
+    config = config or Config()
+    scenes, failures = open_scenes(uris, config)
+    if failures:
+        raise failures[0]
+    return fit_model(scenes, config)
+
+
+def score(uris: Sequence[Uri], model: Model, config: Config | None = None, outputs: Outputs | None = None) -> Outcome:
+    """Score scenes with a frozen model and write what is asked for.
+
+    Args:
+        uris: rasters.
+        model: frozen.
+        config: threshold, permissions and runtime; the rest is the model's.
+        outputs: files to write.
+
+    Raises:
+        InputError: no scene could be scored.
+        OutputError: an output could not be written; nothing stands under its name.
+    """
+    config = config or model.config
+    reading = config if config.bands else config.model_copy(update={"bands": tuple(band.index for band in model.bands)})
+    scenes, failures = open_scenes(uris, reading)
+    return score_open(scenes, model, config, outputs or Outputs(), failures)
+
+
+def detect(uris: Sequence[Uri], config: Config | None = None, outputs: Outputs | None = None) -> tuple[Outcome, Model]:
+    """Fit a model on scenes and score them with it; each tile is judged by detectors that were not fitted on it."""
+    config, outputs = config or Config(), outputs or Outputs()
+    outputs.check(len(uris))
+    scenes, failures = open_scenes(uris, config)
+    model = fit_model(scenes, config)
+    return score_open(scenes, model, config, outputs, failures), model
+
+
+def score_open(scenes: Sequence[Scene], model: Model, config: Config, outputs: Outputs, failures: Sequence[GeoanomError]) -> Outcome:
+    """Score scenes that are open already."""
+    outputs.check(len(scenes))
+    failed = list(failures)
+    thumbnail = Thumbnail(scenes[0]) if outputs.quicklook else None
+    with tempfile.TemporaryDirectory(prefix="geoanom-") as workdir:
+        maps: list[ScoreMap] = []
+        for scene in scenes:
+            try:
+                maps.append(_score_one(scene, model, config, Path(workdir), outputs, thumbnail))
+            except InputError as error:
+                failed.append(error)
+        if not maps:
+            raise failed[0]
+        layer = make_layer(maps, model, config)
+        _write(layer, maps, model, outputs, thumbnail)
+    return Outcome(layer, tuple(failed))
+
+
+def make_layer(maps: Sequence[ScoreMap], model: Model, config: Config) -> AnomalyLayer:
+    """The anomalies of scored scenes under the threshold rule of the settings, scene by scene."""
+    rule, value = next((name, v) for name, v in config.threshold if v is not None)
+    anomalies: list[Anomaly] = []
+    for scores in maps:
+        anomalies += anomalies_of(scores, select(scores, config.threshold), model.model_id)
+    effective = model.config.model_copy(update={"threshold": config.threshold, "sources": config.sources})
+    return AnomalyLayer(
+        model_id=model.model_id,
+        config_digest=effective.digest(),
+        threshold={"rule": rule, "value": value},
+        scenes=tuple(SceneSummary(scene=m.scene, tiles_scored=len(m), tiles_masked=m.tiles_masked, warnings=m.warnings) for m in maps),
+        anomalies=tuple(anomalies),
+    )
+
+
+def select(scores: ScoreMap, rule: Threshold) -> NDArray[np.bool_]:
+    """The tiles (n,) of a scene that a threshold rule calls anomalous."""
+    if rule.top is not None:
+        return top_places(scores, rule.top)
+    if rule.contamination is not None:
+        return most_anomalous(scores.statistic, rule.contamination)
+    chosen: NDArray[np.bool_] = scores.q_value <= (rule.fdr or 0.0)
+    return chosen
+
+
+def _score_one(
+    scene: Scene, model: Model, config: Config, workdir: Path, outputs: Outputs, thumbnail: Thumbnail | None
+) -> ScoreMap:
+    watch = thumbnail.add if thumbnail is not None else None
+    return score_scene(scene, model, config, workdir, keep_embedding=outputs.embeddings is not None, watch=watch)
+
+
+def _write(layer: AnomalyLayer, maps: list[ScoreMap], model: Model, outputs: Outputs, thumbnail: Thumbnail | None) -> None:
+    """Write the outputs, the layer last: where it stands, everything stands."""
+    if outputs.heatmap:
+        write_heatmap(maps[0], outputs.heatmap)
+    if outputs.embeddings:
+        write_embeddings(maps, outputs.embeddings, model.model_id)
+    if outputs.quicklook and thumbnail is not None:
+        write_quicklook(layer, thumbnail, outputs.quicklook)
+    if outputs.layer:
+        export: Callable[[AnomalyLayer, Path], None] = EXPORTERS.load(outputs.layer.suffix.lower())
+        export(layer, outputs.layer)

@@ -1,0 +1,30 @@
+"""GDAL's environment, locked before GDAL is loaded.
+
+Opening a raster is an attack surface: some drivers and paths make GDAL fetch URLs or other local files.
+"""
+
+from __future__ import annotations
+
+import os
+
+SKIPPED_DRIVERS = ("VRT", "HTTP", "WMS", "WMTS", "WCS", "GTI", "STACTA", "STACIT", "PLMOSAIC", "EEDAI")
+
+LOCKED = {
+    "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
+    "GDAL_PAM_ENABLED": "NO",
+    "GTIFF_IGNORE_READ_ERRORS": "NO",
+    "GDAL_VRT_ENABLE_PYTHON": "NO",
+    "PROJ_NETWORK": "OFF",
+}
+"""Options that the caller's environment cannot loosen."""
+
+
+def lock_down(*, allow_vrt: bool = False) -> None:
+    """Set GDAL's options for this process; works only before rasterio is first imported.
+
+    Args:
+        allow_vrt: keep the VRT driver, for a ``.vrt`` that the user has named.
+    """
+    skipped = [driver for driver in SKIPPED_DRIVERS if not (allow_vrt and driver == "VRT")]
+    os.environ.update(LOCKED, GDAL_SKIP=",".join(skipped))
+    os.environ.setdefault("GDAL_CACHEMAX", "128")

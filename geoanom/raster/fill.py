@@ -1,0 +1,118 @@
+"""Undeclared fill: large connected areas of one constant value at the border, such as slanted footprints without nodata.
+
+Fill is recognised from blocks along the border and then masked by value wherever it covers more than specks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from contextlib import closing
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.ndimage import maximum_filter, minimum_filter
+
+from geoanom.raster.grid import Window
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from numpy.typing import NDArray
+
+    from geoanom.raster.scene import Pixels, Scene
+
+THICK_PX = 33
+"""Fill must hold a square of this side: quantized gradients and flat water seldom do."""
+SPECK_PX = 5
+"""Squares smaller than this are pixels that happen to have the fill's value."""
+MAX_SURVEY_BLOCKS = 64
+SURVEY_SIDE_PX = 1024
+
+
+def with_border_fill(scene: Scene) -> Scene:
+    """The scene with its fill values and a warning that says so, if it has any."""
+    fill = find_border_fill(scene)
+    if fill is None:
+        return scene
+    shown = ", ".join(f"{value:g}" for value in fill[:4]) + (", ..." if len(fill) > 4 else "")
+    warning = f"a large area of the constant value ({shown}) at the border is taken for fill and masked"
+    return replace(scene, fill=fill, warnings=(*scene.warnings, warning))
+
+
+def find_border_fill(scene: Scene) -> tuple[float, ...] | None:
+    """The constant, per band, that fills large areas along the scene's border; None if there is none.
+
+    A scene that is constant everywhere has no fill.
+    """
+    votes: Counter[tuple[float, ...]] = Counter()
+    other = False
+    with closing(scene.open_handle()) as handle:
+        for window in _survey_windows(scene):
+            pixels = handle.read(window)
+            candidate = _commonest_border_vector(pixels, window, scene)
+            if candidate is not None:
+                equal = np.logical_and.reduce([*_equal_bands(pixels.values, candidate), pixels.valid])
+                votes[candidate] += int(_holds_square(equal, min(THICK_PX, window.height, window.width)))
+                other |= bool((pixels.valid & ~equal).any())
+            else:
+                other |= bool(pixels.valid.any())
+    best = max(votes, key=lambda value: (votes[value], value), default=None)
+    return best if best is not None and votes[best] and other else None
+
+
+def fill_mask(values: NDArray[np.generic], fill: tuple[float, ...]) -> NDArray[np.bool_]:
+    """True where all bands hold more than a speck of the fill, and on its ragged edge where at least one band does.
+
+    Args:
+        values: (band, row, col).
+        fill: one value per band.
+
+    Returns:
+        (row, col).
+    """
+    everywhere, somewhere = np.ones(values.shape[1:], bool), np.zeros(values.shape[1:], bool)
+    for equal in _equal_bands(values, fill):
+        everywhere &= equal
+        somewhere |= equal
+    if not everywhere.any():
+        return everywhere
+    core = minimum_filter(everywhere.view(np.uint8), SPECK_PX, mode="nearest")
+    reach = maximum_filter(core, 2 * SPECK_PX + 1, mode="nearest")
+    return somewhere & (reach > 0)
+
+
+def _equal_bands(values: NDArray[np.generic], fill: tuple[float, ...]) -> Iterator[NDArray[np.bool_]]:
+    return (np.equal(band, np.asarray(value, band.dtype)) for band, value in zip(values, fill, strict=True))
+
+
+def _holds_square(mask: NDArray[np.bool_], side: int) -> bool:
+    """Is there an all-True square of this side?"""
+    return bool(minimum_filter(mask.view(np.uint8), side, mode="constant").any())
+
+
+def _commonest_border_vector(pixels: Pixels, window: Window, scene: Scene) -> tuple[float, ...] | None:
+    """The commonest value of the valid pixels of the window that lie on the scene's own border."""
+    edge = np.zeros(pixels.valid.shape, bool)
+    edge[0] |= window.row_off == 0
+    edge[-1] |= window.row_end == scene.height
+    edge[:, 0] |= window.col_off == 0
+    edge[:, -1] |= window.col_end == scene.width
+    vectors = pixels.values[:, edge & pixels.valid]
+    if vectors.size == 0:
+        return None
+    unique, counts = np.unique(vectors, axis=1, return_counts=True)
+    return tuple(float(value) for value in unique[:, counts.argmax()])
+
+
+def _survey_windows(scene: Scene) -> list[Window]:
+    """Up to `MAX_SURVEY_BLOCKS` windows of whole blocks along the border, evenly spaced, and one in the middle."""
+    height = max(scene.block_height, min(THICK_PX * 2, scene.height))
+    height = -(-height // scene.block_height) * scene.block_height
+    width = min(scene.block_width, max(SURVEY_SIDE_PX, THICK_PX))
+    n_rows, n_cols = -(-scene.height // height), -(-scene.width // width)
+    border = [(r, c) for r in range(n_rows) for c in range(n_cols) if r in (0, n_rows - 1) or c in (0, n_cols - 1)]
+    picks = np.unique(np.linspace(0, len(border) - 1, min(len(border), MAX_SURVEY_BLOCKS)).round().astype(int))
+    places = dict.fromkeys([border[i] for i in picks] + [(n_rows // 2, n_cols // 2)])
+    boxes = [Window(row_off=r * height, col_off=c * width, height=height, width=width) for r, c in places]
+    return [box.within(scene.height, scene.width) for box in boxes]

@@ -1,0 +1,93 @@
+"""Robust per-band scaling from a streamed sample, frozen into the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from geoanom.errors import SceneError
+from geoanom.raster.blocks import stream_panels
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+
+    from geoanom.config import Config
+    from geoanom.raster.scene import Scene
+
+SOFT = 0.5
+"""How far beyond 0 and 1 an extreme value can reach."""
+QUANTILES = np.linspace(0.0, 1.0, 2001)
+"""What is kept of each scene's distribution, so that scenes of any size weigh the same."""
+MAX_SAMPLE_VALUES = 16_000_000
+"""Bound on pixels times bands of one scene's sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Normalizer:
+    """Maps each band's low percentile to 0 and its high one to 1; what lies beyond is bent, never cut."""
+
+    low: tuple[float, ...]
+    """One value per band, in the band's units."""
+    high: tuple[float, ...]
+    """One value per band, in the band's units."""
+
+    def __call__(self, values: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Scale tiles; pixels that are not valid take their tile's mean, so that they carry no pattern.
+
+        Args:
+            values: (n, band, row, col).
+            valid: (n, row, col).
+
+        Returns:
+            (n, band, row, col) within -SOFT..1 + SOFT.
+        """
+        low, span = np.array(self.low, np.float64), np.array(self.high, np.float64) - np.array(self.low, np.float64)
+        gain = np.divide(1.0, span, out=np.zeros_like(span), where=span > 0)
+        scaled = ((values - low[:, None, None]) * gain[:, None, None]).astype(np.float32)
+        excess = scaled - np.clip(scaled, 0.0, 1.0)
+        scaled += SOFT * np.tanh(excess / SOFT) - excess
+        return _fill_with_mean(scaled, valid)
+
+
+def fit_normalizer(scenes: Sequence[Scene], config: Config) -> Normalizer:
+    """Percentiles of the valid pixels of all scenes, each scene with the same weight.
+
+    Args:
+        scenes: with the same bands.
+        config: percentiles, sample size and seed.
+
+    Raises:
+        SceneError: a scene has no valid pixel.
+    """
+    quantiles = [np.quantile(_sample_pixels(scene, config), QUANTILES, axis=1) for scene in sorted(scenes, key=lambda s: s.digest)]
+    pooled = np.concatenate(quantiles)
+    low, high = np.percentile(pooled, [config.normalize.low_percentile, config.normalize.high_percentile], axis=0)
+    return Normalizer(low=tuple(map(float, low)), high=tuple(map(float, high)))
+
+
+def _sample_pixels(scene: Scene, config: Config) -> NDArray[np.generic]:
+    """(band, n) valid pixels on a regular lattice with a random start in each panel."""
+    rng = np.random.default_rng(config.seed)
+    wanted = min(config.normalize.sample_pixels, MAX_SAMPLE_VALUES // len(scene.bands))
+    step = max(1, scene.height * scene.width // wanted)
+    kept = []
+    for panel in stream_panels(scene, config):
+        chosen = np.flatnonzero(panel.valid)[int(rng.integers(step)) :: step]
+        kept.append(panel.values.reshape(len(panel.values), -1)[:, chosen])
+    sample = np.concatenate(kept, axis=1)
+    if sample.shape[1] == 0:
+        raise SceneError(scene.uri, "has no valid pixel in all used bands", "check its nodata and masks, or choose other --bands")
+    return sample
+
+
+def _fill_with_mean(scaled: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
+    if valid.all():
+        return scaled
+    mask = valid[:, None]
+    count = np.maximum(mask.sum(axis=(2, 3), keepdims=True), 1)
+    mean = (scaled * mask).sum(axis=(2, 3), keepdims=True, dtype=np.float64) / count
+    return np.where(mask, scaled, mean).astype(np.float32)

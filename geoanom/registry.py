@@ -1,0 +1,90 @@
+"""Names of the parts that can be swapped, and where each one lives.
+
+A new backbone, detector, exporter or source is one file and one line in a table below. Other packages add theirs
+through the entry point groups ``geoanom.backbones``, ``geoanom.detectors``, ``geoanom.exporters``, ``geoanom.sources``.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Any
+
+from geoanom.errors import ConfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+
+@dataclass(frozen=True)
+class Table:
+    """A lazy map from a name to the object ``module:attr`` that builds the part."""
+
+    kind: str
+    """Plural of what the table lists, also the entry point group's last part."""
+    builtin: Mapping[str, str]
+    """Name to ``module:attr``."""
+
+    def targets(self) -> dict[str, str]:
+        """All names with their targets, the built-in ones first; a built-in name cannot be taken over."""
+        extra = {e.name: e.value for e in entry_points(group=f"geoanom.{self.kind}")}
+        return {**self.builtin, **{name: target for name, target in extra.items() if name not in self.builtin}}
+
+    def names(self) -> list[str]:
+        """All names in the order of the table."""
+        return list(self.targets())
+
+    def load(self, name: str) -> Any:
+        """Import and return what the name stands for.
+
+        Raises:
+            ConfigError: the name is unknown; the message names the nearest known one.
+        """
+        targets = self.targets()
+        if name not in targets:
+            raise unknown(self.kind.rstrip("s"), name, targets)
+        module, _, attr = targets[name].partition(":")
+        return getattr(importlib.import_module(module), attr)
+
+
+def unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:
+    """The error for a name that is not in a table, with the nearest known name as the way out."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
+    return ConfigError(name, f"unknown {what}", hint)
+
+
+BACKBONES = Table(
+    "backbones",
+    {
+        "efficientnet_lite0": "geoanom.embed.lite0:build",
+        "conv_ae": "geoanom.embed.conv_ae:build",
+    },
+)
+"""Backbones by name; every torchvision classification model is known besides (`geoanom.embed.vision`)."""
+
+DETECTORS = Table(
+    "detectors",
+    {
+        "knn": "geoanom.detect.pyod:Knn",
+        "lof": "geoanom.detect.pyod:Lof",
+        "iforest": "geoanom.detect.pyod:IForest",
+        "gmm": "geoanom.detect.pyod:Gmm",
+        "hbos": "geoanom.detect.pyod:Hbos",
+        "mcd": "geoanom.detect.pyod:Mcd",
+        "ocsvm": "geoanom.detect.pyod:Ocsvm",
+        "ecod": "geoanom.detect.tails:Ecod",
+        "copod": "geoanom.detect.tails:Copod",
+        "rx": "geoanom.detect.rx:Rx",
+    },
+)
+"""Detectors by name; each passes the contract tests."""
+
+EXPORTERS = Table("exporters", {".geojson": "geoanom.layer.geojson:write", ".json": "geoanom.layer.geojson:write"})
+"""Writers of anomaly layers by file suffix."""
+
+SOURCES = Table("sources", {"geotiff": "geoanom.sources.geotiff:open_raster"})
+"""Openers of scenes by name, asked in this order."""

@@ -1,0 +1,1 @@
+"""Openers of scenes, one file each."""

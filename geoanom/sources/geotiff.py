@@ -1,0 +1,135 @@
+"""Rasters that GDAL reads from one local file: GeoTIFF and COG first, and a short list of other formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rasterio
+from rasterio.enums import ColorInterp
+from rasterio.errors import RasterioError
+
+from geoanom.errors import ConfigError, SceneError
+from geoanom.raster.scene import Band, Scene
+from geoanom.sources.bands import usable_bands
+from geoanom.sources.checks import FileState, check_header, check_local_path, sha256_of, survey_blocks
+from geoanom.sources.dates import acquisition_datetime
+from geoanom.sources.handle import RasterHandle, Reading
+from geoanom.sources.place import georeference_of
+
+if TYPE_CHECKING:
+    from geoanom.config import Config
+
+MAGIC = {
+    b"II*\0": "GTiff",
+    b"MM\0*": "GTiff",
+    b"II+\0": "GTiff",
+    b"MM\0+": "GTiff",
+    b"\0\0\0\x0cjP": "JP2OpenJPEG",
+    b"\xffO\xffQ": "JP2OpenJPEG",
+    b"EHFA_HEADER_TAG": "HFA",
+    b"\x89PNG": "PNG",
+    b"\xff\xd8\xff": "JPEG",
+    b"BM": "BMP",
+}
+"""First bytes of the formats that are opened, with the one GDAL driver that may open them."""
+
+
+def open_raster(uri: str, config: Config) -> Scene | None:
+    """Open a local raster after checking all that can be checked without decoding a pixel.
+
+    Raises:
+        SceneError: it cannot be used as a scene.
+        ConfigError: a band is asked for that it does not have.
+    """
+    path = check_local_path(uri)
+    state = FileState.of(path)
+    driver = _driver_of(path, config)
+    try:
+        with rasterio.open(path, driver=driver, sharing=False) as src:
+            check_header(src, uri, config.sources)
+            reading = _plan_reading(src, path, driver, config)
+            blocks = survey_blocks(src, reading.indexes, state.size)
+            warnings = [*blocks.warnings(uri, config.sources), *_notes(src, reading)]
+            georef = georeference_of(src, uri, pixel_space=config.sources.pixel_space)
+            if georef.is_pixel_space:
+                warnings.append("scored in pixel space: the layer has pixel coordinates and no place on the Earth")
+            block_height, block_width = src.block_shapes[reading.indexes[0] - 1]
+            return Scene(
+                uri=uri,
+                name=path.name,
+                digest=sha256_of(path),
+                height=src.height,
+                width=src.width,
+                bands=tuple(_bands(src, reading)),
+                band_count=sum(c is not ColorInterp.alpha for c in src.colorinterp),
+                block_height=min(block_height, src.height),
+                block_width=min(block_width, src.width),
+                georef=georef,
+                datetime=acquisition_datetime(src.tags(), path.name),
+                warnings=tuple(warnings),
+                open_handle=lambda: RasterHandle(reading, blocks),
+                check_unchanged=lambda: state.check(path, uri),
+            )
+    except RasterioError as error:
+        raise SceneError(uri, f"cannot be opened as a raster ({error})", "name a GeoTIFF or another raster image") from error
+
+
+def _driver_of(path: Path, config: Config) -> str:
+    """The only driver that may open a file, so that its content cannot choose one that follows references."""
+    if path.suffix.lower() == ".vrt":
+        if "vrt" not in config.sources.allow:
+            raise SceneError(path, "VRT files can refer to any other file", "allow them with --set 'sources.allow=[vrt]'")
+        return "VRT"
+    with path.open("rb") as file:
+        start = file.read(16)
+    found = next((driver for magic, driver in MAGIC.items() if start.startswith(magic)), None)
+    if found is not None:
+        return found
+    if any(path.with_name(name).is_file() for name in (f"{path.name}.hdr", f"{path.stem}.hdr", f"{path.stem}.HDR")):
+        return "ENVI"
+    raise SceneError(path, "is not a raster of a known format, whatever its name says", "name a GeoTIFF or another raster image")
+
+
+def _plan_reading(src: rasterio.DatasetReader, path: Path, driver: str, config: Config) -> Reading:
+    """Which bands are read and how their values become real units."""
+    for index in config.bands or ():
+        if index not in src.indexes:
+            raise ConfigError(path, f"has {src.count} bands, and band {index} was asked for", "choose others with --bands")
+    indexes, dead = (config.bands, ()) if config.bands else usable_bands(src)
+    palette = None
+    if not config.bands and src.colorinterp[0] is ColorInterp.palette:
+        indexes, palette = (1,), src.colormap(1)
+    return Reading(
+        path=path,
+        driver=driver,
+        indexes=indexes,
+        dead=dead,
+        scales=tuple(src.scales[i - 1] for i in indexes),
+        offsets=tuple(src.offsets[i - 1] for i in indexes),
+        dtype=src.dtypes[indexes[0] - 1],
+        palette=palette,
+    )
+
+
+def _bands(src: rasterio.DatasetReader, reading: Reading) -> list[Band]:
+    dtype = str(reading.out_dtype)
+    if reading.palette is not None:
+        return [Band(index=1, name=f"palette {colour}", dtype=dtype) for colour in ("red", "green", "blue")]
+    return [Band(index=i, name=src.descriptions[i - 1] or f"band {i}", dtype=dtype) for i in reading.indexes]
+
+
+def _notes(src: rasterio.DatasetReader, reading: Reading) -> list[str]:
+    """What is done to the values that a user may not expect."""
+    notes = []
+    if reading.dead:
+        notes.append(f"{len(reading.dead)} bands hold nothing but nodata and are left out: {', '.join(map(str, reading.dead))}")
+    if reading.is_complex:
+        notes.append("complex values: their amplitude is used, the phase is not")
+    if reading.is_scaled:
+        notes.append("scale and offset of the file are applied")
+    if reading.palette is not None:
+        notes.append("palette image: its red, green and blue are used")
+    if src.gcps[0]:
+        notes.append(f"georeferenced by {len(src.gcps[0])} ground control points")
+    return notes
