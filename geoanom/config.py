@@ -62,8 +62,8 @@ class Training(Section):
     epochs: int = Field(60, ge=1)
     batch_size: int = Field(128, ge=1)
     learning_rate: float = Field(2e-3, gt=0.0)
-    weight_decay: float = Field(1e-4, ge=0.0)
-    patience: int = Field(10, ge=1, description="epochs without a better held-out loss before stopping")
+    weight_decay: float = Field(1e-3, ge=0.0)
+    patience: int = Field(12, ge=1, description="epochs without a better held-out loss before stopping")
     holdout: float = Field(0.1, gt=0.0, lt=0.9, description="share of the tiles kept for early stopping")
     trim_fraction: float = Field(0.05, ge=0.0, lt=0.5, description="share of each batch with the largest loss that is left out")
 
@@ -82,7 +82,8 @@ class Embed(Section):
     backbone: str = "efficientnet_lite0"
     weights: str = Field("package", description="package, download, none, or the path of a state dict")
     dim: int = Field(16, ge=1, le=1024)
-    batch_size: int = Field(32, ge=1)
+    zoom: int = Field(2, ge=1, le=8, description="upsampling before the backbone, so that small things span its receptive field")
+    batch_size: int = Field(1, ge=1, description="blocks of neighbouring tiles that go through the backbone at once")
     precision: Literal["fp32", "bf16"] = "fp32"
     head: Head = Head()
     training: Training = Training()
@@ -92,13 +93,16 @@ class Member(Section):
     """One detector of the ensemble."""
 
     name: str
+    on: Literal["embedding", "features"] = Field("embedding", description="what its rows are: the embedding, or the standardized features")
     params: dict[str, Any] = {}
 
 
 class Detect(Section):
     """Who votes."""
 
-    members: tuple[Member, ...] = Field((Member(name="knn"), Member(name="rx")), min_length=1)
+    members: tuple[Member, ...] = Field(
+        (Member(name="rx", on="features"), Member(name="knn", on="features", params={"whiten": True})), min_length=1
+    )
     reconstruction: bool = Field(default=True, description="let the reconstruction error vote, too")
 
     @model_validator(mode="after")

@@ -69,7 +69,8 @@ BACKBONES = Table(
 DETECTORS = Table(
     "detectors",
     {
-        "knn": "geoanom.detect.pyod:Knn",
+        "knn": "geoanom.detect.knn:Knn",
+        "knn_tree": "geoanom.detect.pyod:KnnTree",
         "lof": "geoanom.detect.pyod:Lof",
         "iforest": "geoanom.detect.pyod:IForest",
         "gmm": "geoanom.detect.pyod:Gmm",

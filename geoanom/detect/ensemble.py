@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geoanom.detect.calibrate import Calibrator, fit_calibrator
+from geoanom.errors import ConfigError
 from geoanom.registry import DETECTORS
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -36,44 +37,65 @@ def half_of(rows: NDArray[np.int64], cols: NDArray[np.int64], fold_tiles: int) -
 class Jury:
     """The detectors, two of each: index 0 judges tiles of half 0 and was fitted on half 1."""
 
-    names: tuple[str, ...]
+    members: tuple[Member, ...]
     detectors: tuple[tuple[Detector, Detector], ...]
 
-    def raw_scores(self, embedding: NDArray[np.float32], halves: NDArray[np.int64]) -> NDArray[np.float64]:
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the members."""
+        return tuple(member.name for member in self.members)
+
+    def raw_scores(self, rows: Mapping[str, NDArray[np.float32]], halves: NDArray[np.int64]) -> NDArray[np.float64]:
         """Raw scores of every detector.
 
         Args:
-            embedding: (n, d).
+            rows: tables (n, columns) by name: embedding, features.
             halves: (n,) the half that each tile belongs to.
 
         Returns:
             (n, member), higher = more anomalous.
         """
-        scores = np.empty((len(embedding), len(self.names)))
+        scores = np.empty((len(halves), len(self.members)))
         for half in range(HALVES):
             for places in _chunks(np.flatnonzero(halves == half)):
-                for m, pair in enumerate(self.detectors):
-                    scores[places, m] = pair[half].score(embedding[places])
+                for m, (member, pair) in enumerate(zip(self.members, self.detectors, strict=True)):
+                    scores[places, m] = pair[half].score(rows[member.on][places])
         return scores
 
 
-def fit_jury(members: Sequence[Member], embedding: NDArray[np.float32], halves: NDArray[np.int64], seed: int) -> Jury:
+def fit_jury(members: Sequence[Member], rows: Mapping[str, NDArray[np.float32]], halves: NDArray[np.int64], seed: int) -> Jury:
     """Fit every member on each half.
 
     Args:
-        members: names and parameters.
-        embedding: (n, d) reference.
+        members: names, what they work on, and parameters.
+        rows: reference tables (n, columns) by name: embedding, features.
         halves: (n,) the half of each row; neither half may be empty.
         seed: for random detectors.
+
+    Raises:
+        ConfigError: an unknown detector or parameter.
     """
     pairs = []
     for member in members:
-        build = DETECTORS.load(member.name)
-        pair: tuple[Detector, Detector] = (build(**member.params), build(**member.params))
+        pair: tuple[Detector, Detector] = (make_detector(member), make_detector(member))
         for half, detector in enumerate(pair):
-            detector.fit(embedding[halves != half], seed)
+            detector.fit(rows[member.on][halves != half], seed)
         pairs.append(pair)
-    return Jury(names=tuple(member.name for member in members), detectors=tuple(pairs))
+    return Jury(members=tuple(members), detectors=tuple(pairs))
+
+
+def make_detector(member: Member) -> Detector:
+    """An unfitted detector.
+
+    Raises:
+        ConfigError: an unknown detector or parameter.
+    """
+    build = DETECTORS.load(member.name)
+    try:
+        detector: Detector = build(**member.params)
+    except TypeError as error:
+        raise ConfigError(f"detect.members {member.name}", str(error), "see its parameters in the documentation") from error
+    return detector
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -60,8 +60,8 @@ class PyodDetector(Detector):
         return np.asarray(self._model.decision_function(rows), np.float64)
 
 
-class Knn(PyodDetector):
-    """Mean distance to the nearest neighbours (Ramaswamy et al. 2000, doi:10.1145/342009.335437)."""
+class KnnTree(PyodDetector):
+    """Mean distance to the nearest neighbours by a tree, for few dimensions (Ramaswamy et al. 2000, doi:10.1145/342009.335437)."""
 
     target = "knn:KNN"
     defaults: ClassVar[dict[str, Any]] = {"n_neighbors": 10, "method": "mean"}

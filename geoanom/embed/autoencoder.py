@@ -32,30 +32,31 @@ class DenseAutoencoder(Autoencoder):
         self.decoder = _dense([dim, *reversed(hidden), n_features])
 
     def prepare(self, features: Tensor) -> None:
-        """Standardize by the median and half the width of the middle 68 %."""
-        quantiles = torch.tensor([0.16, 0.5, 0.84], dtype=features.dtype, device=features.device)
-        low, middle, high = torch.quantile(features, quantiles, dim=0)
-        spread = (high - low) / 2
-        floor = 1e-5 * middle.abs().clamp_min(1.0)
+        """Standardize by median and spread; a column that hardly varies carries nothing and is silenced."""
+        middle = features.median(dim=0).values
+        mad = (features - middle).abs().median(dim=0).values
+        spread = torch.maximum(1.4826 * mad, 0.2 * features.std(dim=0, correction=0))
+        silent = spread <= 1e-6 * (middle.abs() + 1e-3)
         self.center.copy_(middle)
-        self.spread.copy_(torch.where(spread > floor, spread, torch.maximum(features.std(dim=0, correction=0), floor)))
+        self.spread.copy_(torch.where(silent, torch.inf, spread))
+
+    def rows(self, features: Tensor) -> Tensor:
+        """(n, F) features in robust standard deviations, bent towards +-CLIP."""
+        return CLIP * torch.tanh((features - self.center) / self.spread / CLIP)
 
     def encode(self, features: Tensor) -> Tensor:
         """(n, F) to (n, d)."""
-        embedding: Tensor = self.encoder(self._standard(features))
+        embedding: Tensor = self.encoder(self.rows(features))
         return embedding
 
     def losses(self, features: Tensor) -> Tensor:
         """Mean squared error of the standardized features, (n,)."""
-        standard = self._standard(features)
+        standard = self.rows(features)
         return (self.decoder(self.encoder(standard)) - standard).square().mean(dim=1)
 
     def errors(self, features: Tensor, valid: Tensor) -> Errors:  # noqa: ARG002 - the features left out what is not valid
-        """Root mean squared error per tile; features have no pixels."""
-        return Errors(tile=self.losses(features).sqrt(), pixel=None)
-
-    def _standard(self, features: Tensor) -> Tensor:
-        return CLIP * torch.tanh((features - self.center) / self.spread / CLIP)
+        """Mean squared error per tile; features have no pixels."""
+        return Errors(tile=self.losses(features), pixel=None)
 
 
 def _dense(widths: Sequence[int]) -> nn.Sequential:

@@ -1,6 +1,7 @@
 """What a backbone is, and how one is found by name.
 
-A backbone turns normalized tiles into features and brings the autoencoder that fits those features.
+A backbone turns patches of normalized pixels into features of the tiles in them, and brings the autoencoder that fits
+those features.
 """
 
 from __future__ import annotations
@@ -11,11 +12,21 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
+from geoanom.embed.views import N_VIEWS, two_views
 from geoanom.registry import BACKBONES, unknown
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from geoanom.config import Embed
+
+MULTIPLE_PX = 32
+"""Patches are padded to a multiple of the coarsest stride."""
+
+Places = list[tuple[int, int]]
+"""First row and column of each tile's window in a patch."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,10 @@ class Autoencoder(nn.Module, ABC):
         """Learn what must be known before training, such as the features' scale, from (n, ...) features."""
 
     @abstractmethod
+    def rows(self, features: Tensor) -> Tensor:
+        """Features (n, ...) as standardized rows (n, F) that a detector can take."""
+
+    @abstractmethod
     def encode(self, features: Tensor) -> Tensor:
         """Features (n, ...) to embeddings (n, d)."""
 
@@ -49,26 +64,77 @@ class Autoencoder(nn.Module, ABC):
 
 
 class Backbone(nn.Module, ABC):
-    """Frozen features of normalized tiles."""
+    """Frozen features of the tiles in patches of pixels."""
 
     n_features: tuple[int, ...]
     """Shape of one tile's features."""
 
     @abstractmethod
-    def features(self, tiles: Tensor, valid: Tensor) -> Tensor:
+    def features(self, patches: Tensor, valid: Tensor, places: Sequence[Places]) -> Tensor:
         """Features of tiles.
 
         Args:
-            tiles: (n, band, row, col), normalized to about 0..1.
-            valid: (n, row, col), True = usable.
+            patches: (b, band, side, side), normalized to about 0..1.
+            valid: (b, side, side), True = usable.
+            places: for each patch, its tiles' windows.
 
         Returns:
-            (n, *n_features).
+            (n, *n_features) for the n tiles of all patches, in their order.
         """
 
     @abstractmethod
     def autoencoder(self, settings: Embed) -> Autoencoder:
         """A new autoencoder for these features; it draws its weights from torch's global generator."""
+
+
+class PooledBackbone(Backbone):
+    """Features that are means of a network's maps over each tile's window, for both views of the pixels.
+
+    The network runs once over a whole patch: neighbouring tiles share its work, and no tile sees an artificial edge.
+    """
+
+    mean: float
+    """Mean of the network's input, on the scale where pixels are 0..1."""
+    std: float
+    """Standard deviation of the network's input, on the same scale."""
+
+    def __init__(self, tile_size: int, zoom: int) -> None:
+        """Remember the side of a tile in pixels and the upsampling before the network."""
+        super().__init__()
+        self.tile_size, self.zoom = tile_size, zoom
+
+    @abstractmethod
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """Feature maps (n, channel, row, col) of the used stages."""
+
+    def features(self, patches: Tensor, valid: Tensor, places: Sequence[Places]) -> Tensor:
+        """Means of every channel of both views over each tile, (n, F)."""
+        n_bands, side = patches.shape[1], patches.shape[-1]
+        shown = two_views(patches, valid, self.tile_size)
+        images = torch.cat([shown[:, :n_bands], shown[:, n_bands:]])  # (2b, band, side, side), plain views first
+        pad = -side % MULTIPLE_PX
+        images = nn.functional.pad(images, (0, pad, 0, pad), mode="replicate")
+        if self.zoom > 1:
+            images = interpolate(images, scale_factor=self.zoom, mode="bilinear", align_corners=False)
+        images = images.contiguous(memory_format=torch.channels_last)
+        mask = nn.functional.pad(valid[:, None].to(patches.dtype), (0, pad, 0, pad)).repeat(N_VIEWS, 1, 1, 1)
+        stages = [self._window_means(maps, mask, places, len(patches)) for maps in self.maps((images - self.mean) / self.std)]
+        return torch.cat(stages, dim=1)
+
+    def _window_means(self, maps: Tensor, mask: Tensor, places: Sequence[Places], n_patches: int) -> Tensor:
+        """Means of one stage's maps over the valid part of each window, (n, 2 * channel)."""
+        step = mask.shape[-1] / maps.shape[-1]  # pixels of the scene in one cell of the map
+        weight = adaptive_avg_pool2d(mask, maps.shape[-2:]) + 1e-6
+        weighted = torch.cat([maps * weight, weight], dim=1)
+        cells = max(1, round(self.tile_size / step))
+        rows = []
+        for b, windows in enumerate(places):
+            both = weighted[b::n_patches]  # (2, channel + 1, row, col)
+            for top, left in windows:
+                r, c = round(top / step), round(left / step)
+                total = both[:, :, r : r + cells, c : c + cells].sum(dim=(2, 3))
+                rows.append((total[:, :-1] / total[:, -1:]).flatten())
+        return torch.stack(rows)
 
 
 def build_backbone(settings: Embed, n_bands: int, tile_size: int) -> Backbone:
@@ -77,30 +143,12 @@ def build_backbone(settings: Embed, n_bands: int, tile_size: int) -> Backbone:
     Raises:
         ConfigError: the name is unknown, or its weights cannot be had.
     """
-    from geoanom.embed.vision import build as build_vision
-    from geoanom.embed.vision import model_names
-
     if settings.backbone in BACKBONES.names():
         built: Backbone = BACKBONES.load(settings.backbone)(settings, n_bands, tile_size)
-    elif settings.backbone in model_names():
-        built = build_vision(settings, n_bands, tile_size)
     else:
-        raise unknown("backbone", settings.backbone, [*BACKBONES.names(), *model_names()])
+        from geoanom.embed import vision
+
+        if settings.backbone not in vision.model_names():
+            raise unknown("backbone", settings.backbone, [*BACKBONES.names(), *vision.model_names()])
+        built = vision.build(settings, n_bands, tile_size)
     return built.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-
-
-def pooled(maps: Tensor, valid: Tensor) -> Tensor:
-    """Mean and standard deviation of feature maps over the valid part of each tile.
-
-    Args:
-        maps: (n, channel, row, col) of one stage.
-        valid: (n, row, col) at the tile's own resolution.
-
-    Returns:
-        (n, 2 * channel).
-    """
-    share = nn.functional.adaptive_avg_pool2d(valid[:, None].to(maps.dtype), maps.shape[-2:])  # (n, 1, row, col)
-    weight = share / share.sum(dim=(2, 3), keepdim=True).clamp_min(1e-6)
-    mean = (maps * weight).sum(dim=(2, 3))  # (n, channel)
-    variance = ((maps - mean[:, :, None, None]).square() * weight).sum(dim=(2, 3))
-    return torch.cat([mean, variance.clamp_min(0).sqrt()], dim=1)

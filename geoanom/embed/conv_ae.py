@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from geoanom.embed.backbones import Autoencoder, Backbone, Errors
+from geoanom.embed.views import two_views
 from geoanom.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from geoanom.config import Embed
+    from geoanom.embed.backbones import Places
 
 CHANNELS = (32, 64, 64)
 REDUCTION = 2 ** len(CHANNELS)
@@ -26,9 +31,11 @@ class Pixels(Backbone):
             raise ConfigError("tiles.size", f"conv_ae needs a multiple of {REDUCTION}", f"use {-(-tile_size // REDUCTION) * REDUCTION}")
         self.n_features = (n_bands, tile_size, tile_size)
 
-    def features(self, tiles: Tensor, valid: Tensor) -> Tensor:  # noqa: ARG002 - masked pixels already carry their tile's mean
-        """The tiles as they are."""
-        return tiles
+    def features(self, patches: Tensor, valid: Tensor, places: Sequence[Places]) -> Tensor:
+        """The tiles' own pixels, those that are not valid filled with the mean around them, (n, band, size, size)."""
+        size = self.n_features[1]
+        filled = two_views(patches, valid, size)[:, : self.n_features[0]]
+        return torch.stack([filled[b, :, t : t + size, c : c + size] for b, windows in enumerate(places) for t, c in windows])
 
     def autoencoder(self, settings: Embed) -> ConvAutoencoder:
         """A convolutional autoencoder of the pixels."""
@@ -55,6 +62,10 @@ class ConvAutoencoder(Autoencoder):
     def prepare(self, features: Tensor) -> None:
         """Nothing: pixels are normalized already."""
 
+    def rows(self, features: Tensor) -> Tensor:
+        """The embedding: pixels are no rows for a detector."""
+        return self.encode(features)
+
     def encode(self, features: Tensor) -> Tensor:
         """(n, band, row, col) to (n, d)."""
         embedding: Tensor = self.encoder(features.float())
@@ -65,10 +76,10 @@ class ConvAutoencoder(Autoencoder):
         return self._squared(features).mean(dim=(1, 2))
 
     def errors(self, features: Tensor, valid: Tensor) -> Errors:
-        """Root mean squared error per tile and per pixel over the bands."""
+        """Mean squared error per tile, and root mean squared error per pixel, over the bands."""
         squared = self._squared(features) * valid
         mean = squared.sum(dim=(1, 2)) / valid.sum(dim=(1, 2)).clamp_min(1)
-        return Errors(tile=mean.sqrt(), pixel=squared.sqrt())
+        return Errors(tile=mean, pixel=squared.sqrt())
 
     def _squared(self, features: Tensor) -> Tensor:
         """Squared error averaged over the bands, (n, row, col)."""

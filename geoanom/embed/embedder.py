@@ -7,9 +7,10 @@ tiles share one space.
 
 from __future__ import annotations
 
+import itertools
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -18,12 +19,18 @@ from torch import Tensor
 from geoanom.embed.training import train
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Sequence
     from contextlib import AbstractContextManager
 
     from numpy.typing import NDArray
 
     from geoanom.config import Embed
     from geoanom.embed.backbones import Autoencoder, Backbone
+    from geoanom.raster.blocks import TileBlock
+    from geoanom.raster.normalize import Normalizer
+
+CHUNK_TILES = 256
+Block = TypeVar("Block")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,82 +39,86 @@ class Encoded:
 
     embedding: NDArray[np.float32]
     """(n, d)."""
+    features: NDArray[np.float32]
+    """(n, F) standardized features."""
     recon_error: NDArray[np.float64]
     """(n,) reconstruction error by the head that was not trained on the tile's half."""
     pixel_error: NDArray[np.float32] | None
-    """(n, row, col) the same per pixel, where pixels are reconstructed."""
+    """(n, size, size) the same per pixel, where pixels are reconstructed."""
+
+    def rows(self, name: str) -> NDArray[np.float32]:
+        """The table of a name: embedding or features."""
+        return self.embedding if name == "embedding" else self.features
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embedder:
-    """A backbone, its heads, and how they are run."""
+    """A normalizer, a backbone, its heads, and how they are run."""
 
+    normalizer: Normalizer
     backbone: Backbone
     heads: tuple[Autoencoder, ...]
     settings: Embed
     device: torch.device
 
-    def features(self, tiles: NDArray[np.float32], valid: NDArray[np.bool_]) -> Tensor:
-        """Features of up to one batch of normalized tiles, (n, ...) on the CPU.
+    def features(self, blocks: Sequence[TileBlock]) -> Tensor:
+        """Features (n, ...) of the n tiles of up to one batch of blocks, on the embedder's device.
 
-        Args:
-            tiles: (n, band, row, col), normalized.
-            valid: (n, row, col).
+        The batch is padded to its fixed size, so that no result depends on how full it is.
         """
+        short = self.settings.batch_size - len(blocks)
+        padded = [*blocks, *[blocks[0]] * short]
+        patches = torch.from_numpy(np.stack([self.normalizer(block.values) for block in padded])).to(self.device)
+        valid = torch.from_numpy(np.stack([block.valid for block in padded])).to(self.device)
+        places = [list(zip(block.tops.tolist(), block.lefts.tolist(), strict=True)) for block in blocks]
         with torch.inference_mode(), self._precision():
-            return self._features(tiles, valid)[: len(tiles)].float().cpu()
+            return self.backbone.features(patches, valid, places).float()
 
-    def encode(self, tiles: NDArray[np.float32], valid: NDArray[np.bool_], halves: NDArray[np.int64]) -> Encoded:
-        """Embed and reconstruct up to one batch of normalized tiles.
+    def encode(self, features: Tensor, valid: NDArray[np.bool_], halves: NDArray[np.int64]) -> Encoded:
+        """Embed and reconstruct tiles.
 
         Args:
-            tiles: (n, band, row, col), normalized.
-            valid: (n, row, col).
+            features: (n, ...).
+            valid: (n, size, size) where pixels are reconstructed, anything of length n otherwise.
             halves: (n,) the half that each tile belongs to.
         """
-        with torch.inference_mode(), self._precision():
-            features = self._features(tiles, valid)
-        return self._encode(features, valid, halves)
-
-    def encode_features(self, features: Tensor, valid: NDArray[np.bool_], halves: NDArray[np.int64]) -> Encoded:
-        """The same for features that are at hand, any number of them, with the same padding of batches."""
-        size = self.settings.batch_size
         parts = [
-            self._encode(_padded(features[i : i + size], size).to(self.device), valid[i : i + size], halves[i : i + size])
-            for i in range(0, len(features), size)
+            self._encode(features[i : i + CHUNK_TILES].to(self.device), valid[i : i + CHUNK_TILES], halves[i : i + CHUNK_TILES])
+            for i in range(0, len(features), CHUNK_TILES)
         ]
         pixel = [part.pixel_error for part in parts if part.pixel_error is not None]
         return Encoded(
             embedding=np.concatenate([part.embedding for part in parts]),
+            features=np.concatenate([part.features for part in parts]),
             recon_error=np.concatenate([part.recon_error for part in parts]),
             pixel_error=np.concatenate(pixel) if pixel else None,
         )
 
-    def _features(self, tiles: NDArray[np.float32], valid: NDArray[np.bool_]) -> Tensor:
-        """Features of one batch padded to its fixed size, so that no result depends on how full a batch is."""
-        size = self.settings.batch_size
-        batch = _padded(torch.from_numpy(tiles), size).to(self.device, memory_format=torch.channels_last)
-        return self.backbone.features(batch, _padded(torch.from_numpy(valid), size).to(self.device)).float()
-
     def _encode(self, features: Tensor, valid: NDArray[np.bool_], halves: NDArray[np.int64]) -> Encoded:
-        n = len(halves)
-        usable = _padded(torch.from_numpy(valid), len(features)).to(self.device)
+        usable = torch.from_numpy(valid).to(self.device)
         with torch.inference_mode():
-            embedding = self.heads[0].encode(features)[:n]
+            embedding, rows = self.heads[0].encode(features), self.heads[0].rows(features)
             errors = [head.errors(features, usable) for head in self.heads]
         chosen = halves % len(self.heads)
-        tile = np.stack([e.tile[:n].double().cpu().numpy() for e in errors])[chosen, np.arange(n)]
-        pixel = [e.pixel[:n].float().cpu().numpy() for e in errors if e.pixel is not None]
+        pixel = [_array(e.pixel) for e in errors if e.pixel is not None]
         return Encoded(
-            embedding=embedding.float().cpu().numpy(),
-            recon_error=cast("NDArray[np.float64]", tile),
-            pixel_error=np.stack(pixel)[chosen, np.arange(n)] if pixel else None,
+            embedding=_array(embedding),
+            features=_array(rows),
+            recon_error=_pick([_array(e.tile).astype(np.float64) for e in errors], chosen),
+            pixel_error=_pick(pixel, chosen) if pixel else None,
         )
 
     def _precision(self) -> AbstractContextManager[object]:
         if self.settings.precision == "bf16":
             return torch.autocast(self.device.type, dtype=torch.bfloat16)
         return nullcontext()
+
+
+def in_batches(blocks: Iterable[Block], size: int) -> Iterator[list[Block]]:
+    """Blocks in lists of `size`; the last may be shorter."""
+    iterator = iter(blocks)
+    while batch := list(itertools.islice(iterator, size)):
+        yield batch
 
 
 def fit_heads(
@@ -123,23 +134,22 @@ def fit_heads(
         seed: weights and order of the tiles.
         device: where to train.
     """
-    if halves is None:
-        return (_train_one(backbone, features, settings, seed=seed, device=device, title="training"),)
-    names = ("training half 1", "training half 2")
-    return tuple(
-        _train_one(backbone, features[torch.from_numpy(halves != half)], settings, seed=seed, device=device, title=names[half])
-        for half in range(2)
-    )
+    parts = [features] if halves is None else [features[torch.from_numpy(halves != half)] for half in range(2)]
+    heads = []
+    for i, part in enumerate(parts):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            head = backbone.autoencoder(settings)
+        head.prepare(features)
+        heads.append(train(head, part, settings.training, seed=seed, device=device, title=f"training {i + 1}/{len(parts)}"))
+    return tuple(heads)
 
 
-def _train_one(backbone: Backbone, features: Tensor, settings: Embed, *, seed: int, device: torch.device, title: str) -> Autoencoder:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = backbone.autoencoder(settings)
-    return train(model, features, settings.training, seed=seed, device=device, title=title)
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.float().cpu().numpy()
+    return array
 
 
-def _padded(batch: Tensor, size: int) -> Tensor:
-    """Repeat the first row until the batch is full."""
-    short = size - len(batch)
-    return torch.cat([batch, batch[:1].expand(short, *batch.shape[1:])]) if short > 0 else batch
+def _pick(tables: list[NDArray[Any]], chosen: NDArray[np.int64]) -> NDArray[Any]:
+    """Row i of the table that is chosen for i."""
+    return np.stack(tables)[chosen, np.arange(len(chosen))]

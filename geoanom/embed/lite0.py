@@ -6,51 +6,53 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import timm
-import torch
-from torch import Tensor
 
 from geoanom.embed.autoencoder import DenseAutoencoder
-from geoanom.embed.backbones import Backbone, pooled
+from geoanom.embed.backbones import PooledBackbone
+from geoanom.embed.views import N_VIEWS
 from geoanom.embed.weights import fit_stem, load_in_order, read_state
 from geoanom.errors import ConfigError
 
 if TYPE_CHECKING:
+    from torch import Tensor, nn
+
     from geoanom.config import Embed
 
 STAGES = (1, 2, 3)
 """Intermediate stages with strides 4, 8 and 16: textures and parts rather than ImageNet's classes."""
 
 
-class Lite0(Backbone):
-    """Statistics of EfficientNet-Lite0's intermediate stages (Tan and Le 2019, arXiv:1905.11946)."""
+class Lite0(PooledBackbone):
+    """Window means of EfficientNet-Lite0's intermediate stages (Tan and Le 2019, arXiv:1905.11946)."""
 
-    def __init__(self, settings: Embed, n_bands: int) -> None:
+    mean, std = 127 / 255, 128 / 255
+
+    def __init__(self, settings: Embed, n_bands: int, tile_size: int) -> None:
         """Build the network, and load its weights unless they are to be random."""
-        super().__init__()
+        super().__init__(tile_size, settings.zoom)
         whole = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         load_pretrained(whole, settings.weights)
         self.net = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True, in_chans=n_bands, out_indices=STAGES)
         state = {name: tensor for name, tensor in whole.state_dict().items() if name in self.net.state_dict()}
         state["conv_stem.weight"] = fit_stem(state["conv_stem.weight"], n_bands)
         self.net.load_state_dict(state)
-        self.n_features = (2 * sum(self.net.feature_info.channels()),)
+        self.n_features = (N_VIEWS * sum(self.net.feature_info.channels()),)
 
-    def features(self, tiles: Tensor, valid: Tensor) -> Tensor:
-        """Mean and deviation of every channel of the stages, (n, F)."""
-        maps = self.net((tiles * 255.0 - 127.0) / 128.0)
-        return torch.cat([pooled(stage, valid) for stage in maps], dim=1)
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The stages' maps."""
+        return list(self.net(images))
 
     def autoencoder(self, settings: Embed) -> DenseAutoencoder:
         """A fully connected autoencoder of the features."""
         return DenseAutoencoder(self.n_features[0], settings.head.hidden, settings.dim)
 
 
-def build(settings: Embed, n_bands: int, tile_size: int) -> Lite0:  # noqa: ARG001 - every builder takes the tile size
-    """Build the backbone for a number of bands."""
-    return Lite0(settings, n_bands)
+def build(settings: Embed, n_bands: int, tile_size: int) -> Lite0:
+    """Build the backbone for a number of bands and a side of tiles."""
+    return Lite0(settings, n_bands, tile_size)
 
 
-def load_pretrained(model: torch.nn.Module, weights: str) -> None:
+def load_pretrained(model: nn.Module, weights: str) -> None:
     """Load ImageNet weights from the package, or others from a file.
 
     Raises:

@@ -31,20 +31,19 @@ def train(model: Autoencoder, features: Tensor, settings: Training, *, seed: int
         title: shown beside the progress bar.
     """
     model.to(device).train()
-    model.prepare(features.to(device))
     draw = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(features), generator=draw)
     n_held_out = max(1, int(settings.holdout * len(features))) if len(features) > 1 else 0
     held_out, kept = (features[order[:n_held_out]] if n_held_out else features), order[n_held_out:]
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = CosineAnnealingLR(optimizer, settings.epochs)
+    schedule = CosineAnnealingLR(optimizer, settings.epochs * -(-len(kept) // settings.batch_size))
     best, best_state, stale = float("inf"), copy.deepcopy(model.state_dict()), 0
     for _ in tqdm(range(settings.epochs), desc=title, unit="epoch", disable=None):
         for batch in kept[torch.randperm(len(kept), generator=draw)].split(settings.batch_size):
             optimizer.zero_grad()
             trimmed(model.losses(features[batch].to(device)), settings.trim_fraction).backward()
             optimizer.step()
-        schedule.step()
+            schedule.step()
         loss = _held_out_loss(model, held_out, settings, device)
         if loss < best:
             best, best_state, stale = loss, copy.deepcopy(model.state_dict()), 0

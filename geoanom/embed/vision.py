@@ -11,7 +11,8 @@ from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
 from geoanom.embed.autoencoder import DenseAutoencoder
-from geoanom.embed.backbones import Backbone, pooled
+from geoanom.embed.backbones import PooledBackbone
+from geoanom.embed.views import N_VIEWS
 from geoanom.embed.weights import fit_stem, load_by_name, read_state
 from geoanom.errors import ConfigError
 
@@ -20,29 +21,32 @@ if TYPE_CHECKING:
 
 MEAN, STD = 0.449, 0.226
 """ImageNet's statistics, averaged over red, green and blue, because bands are not colours."""
-N_STAGES = 2
-"""Feature maps used: the last one of each of the two resolutions before the coarsest."""
+N_STAGES = 3
+"""Feature maps used: the last one of each of the finest resolutions from a quarter downwards."""
+PROBE_PX = 128
 
 
-class Vision(Backbone):
-    """Statistics of a torchvision model's intermediate feature maps."""
+class Vision(PooledBackbone):
+    """Window means of a torchvision model's intermediate feature maps."""
+
+    mean, std = MEAN, STD
 
     def __init__(self, settings: Embed, n_bands: int, tile_size: int) -> None:
         """Build the network, adapt its first convolution to the bands and find its feature maps."""
-        super().__init__()
+        super().__init__(tile_size, settings.zoom)
         net = models.get_model(settings.backbone, weights=None)
         _load_weights(net, settings)
         _adapt_stem(net, n_bands)
-        self.stages = _stages(net, n_bands, tile_size)
+        self.stages = _stages(net, n_bands)
         self.net = create_feature_extractor(net, {name: name for name in self.stages}).eval()
         with torch.inference_mode():
-            probe = self.net(torch.zeros(1, n_bands, tile_size, tile_size))
-        self.n_features = (2 * sum(maps.shape[1] for maps in probe.values()),)
+            probe = self.net(torch.zeros(1, n_bands, PROBE_PX, PROBE_PX))
+        self.n_features = (N_VIEWS * sum(maps.shape[1] for maps in probe.values()),)
 
-    def features(self, tiles: Tensor, valid: Tensor) -> Tensor:
-        """Mean and deviation of every channel of the feature maps, (n, F)."""
-        maps = self.net((tiles - MEAN) / STD)
-        return torch.cat([pooled(maps[name], valid) for name in self.stages], dim=1)
+    def maps(self, images: Tensor) -> list[Tensor]:
+        """The stages' maps."""
+        found = self.net(images)
+        return [found[name] for name in self.stages]
 
     def autoencoder(self, settings: Embed) -> DenseAutoencoder:
         """A fully connected autoencoder of the features."""
@@ -99,12 +103,12 @@ def _adapt_stem(net: nn.Module, n_bands: int) -> None:
     setattr(net.get_submodule(parent), leaf, fresh)
 
 
-def _stages(net: nn.Module, n_bands: int, tile_size: int) -> list[str]:
-    """Names of the last top-level modules of the two resolutions before the coarsest, found by a trial run."""
+def _stages(net: nn.Module, n_bands: int) -> list[str]:
+    """Names of the last modules of the middle resolutions, from fine to coarse, found by a trial run."""
     last: dict[int, str] = {}
 
     def note(name: str, output: object) -> None:
-        if isinstance(output, Tensor) and output.ndim == 4 and 1 < output.shape[-1] < tile_size:
+        if isinstance(output, Tensor) and output.ndim == 4 and 1 < output.shape[-1] <= PROBE_PX // 4:
             last[output.shape[-1]] = name
 
     hooks = [
@@ -114,13 +118,12 @@ def _stages(net: nn.Module, n_bands: int, tile_size: int) -> list[str]:
     ]
     try:
         with torch.inference_mode():
-            net.eval()(torch.zeros(1, n_bands, tile_size, tile_size))
-    except RuntimeError as error:
-        raise ConfigError("embed.backbone", f"cannot take tiles of {tile_size} px ({error})", "choose another --tile-size") from error
+            net.eval()(torch.zeros(1, n_bands, PROBE_PX, PROBE_PX))
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError("embed.backbone", f"cannot take images of any size ({error})", "choose a convolutional network") from error
     finally:
         for hook in hooks:
             hook.remove()
-    sides = sorted(last)[1 : 1 + N_STAGES] or sorted(last)
-    if not sides:
+    if not last:
         raise ConfigError("embed.backbone", "has no feature maps that could be used", "choose a convolutional network")
-    return [last[side] for side in sides]
+    return [last[side] for side in sorted(last, reverse=True)[:N_STAGES]]

@@ -10,12 +10,14 @@ import rasterio
 from rasterio.windows import Window as RioWindow
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
     from types import TracebackType
     from typing import Self
 
     from numpy.typing import NDArray
 
+    from geoanom.raster.blocks import TileBlock
     from geoanom.raster.grid import TileGrid, Window
 
 
@@ -35,11 +37,11 @@ class PixelErrors:
 
 
 class PixelErrorWriter:
-    """Writes the cores of tiles that come in row-major order, one row of cores at a time."""
+    """Writes the cores of tiles whose blocks come in row-major order, one row of blocks at a time."""
 
     def __init__(self, path: Path, grid: TileGrid) -> None:
-        """Create the file; nothing is kept in memory but one row of cores."""
-        self._grid, self._row = grid, 0
+        """Create the file; nothing is kept in memory but one row of blocks."""
+        self._grid, self._row, self._step = grid, 0, grid.block_tiles
         self._dst = rasterio.open(
             path, "w", driver="GTiff", dtype="float32", count=1, height=grid.height, width=grid.width, nodata=np.nan, BIGTIFF="IF_SAFER"
         )
@@ -55,20 +57,27 @@ class PixelErrorWriter:
             self._flush()
         self._dst.close()
 
-    def add(self, row: int, col: int, errors: NDArray[np.float32], valid: NDArray[np.bool_]) -> None:
-        """Take the core out of a tile's errors (size, size)."""
-        while self._row < row:
-            self._flush()
+    def add(self, blocks: Sequence[TileBlock], errors: NDArray[np.float32]) -> None:
+        """Take the cores out of the errors (n, size, size) of the tiles of some blocks."""
+        taken = 0
+        for block in blocks:
+            while self._row + self._step <= block.rows[0]:
+                self._flush()
+            for i, valid in enumerate(block.cut(block.valid)):
+                self._place(int(block.rows[i]), int(block.cols[i]), np.where(valid, errors[taken + i], np.nan))
+            taken += len(block)
+
+    def _place(self, row: int, col: int, errors: NDArray[np.float32]) -> None:
         core, window = self._grid.core(row, col), self._grid.window(row, col)
         top, left = core.row_off - window.row_off, core.col_off - window.col_off
-        part = (slice(top, top + core.height), slice(left, left + core.width))
-        self._strip[: core.height, core.col_off : core.col_end] = np.where(valid[part], errors[part], np.nan)
+        start = (row - self._row) * self._grid.stride
+        self._strip[start : start + core.height, core.col_off : core.col_end] = errors[top : top + core.height, left : left + core.width]
 
     def _blank(self) -> NDArray[np.float32]:
-        return np.full((self._grid.stride, self._grid.width), np.nan, np.float32)
+        return np.full((self._step * self._grid.stride, self._grid.width), np.nan, np.float32)
 
     def _flush(self) -> None:
-        core = self._grid.core(self._row, 0)
-        box = RioWindow(0, core.row_off, self._grid.width, core.height)
-        self._dst.write(self._strip[: core.height], 1, window=box)
-        self._strip, self._row = self._blank(), self._row + 1
+        top = self._row * self._grid.stride
+        height = min(len(self._strip), self._grid.height - top)
+        self._dst.write(self._strip[:height], 1, window=RioWindow(0, top, self._grid.width, height))
+        self._strip, self._row = self._blank(), self._row + self._step

@@ -24,6 +24,7 @@ from geoanom.embed.heads import head_bytes, load_heads
 from geoanom.errors import ConfigError, ModelError
 from geoanom.layer.atomic import atomic_folder
 from geoanom.model.core import BandStatistics, Golden, Model, Reference, TrainingScene
+from geoanom.raster.blocks import TileBlock
 from geoanom.raster.normalize import Normalizer
 from geoanom.raster.scene import Band
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SCHEMA_VERSION = 1
+GOLDEN_PARTS = ("rows", "cols", "tops", "lefts", "values", "valid_fraction")
 LIBRARIES = ("geoanom", "numpy", "pyod", "scikit-learn", "scipy", "timm", "torch", "torchvision")
 GOLDEN_TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
 """Largest relative difference of a golden score between machines."""
@@ -67,27 +69,21 @@ def load_model(folder: Path, device: str = "auto") -> Model:
     content, tree = _read_files(folder)
     config = _config_of(tree, folder)
     tensors = safetensors.numpy.load(content["reference.safetensors"])
-    reference = Reference(embedding=tensors["embedding"], halves=tensors["halves"])
+    reference = Reference(rows={n.removeprefix("rows_"): t for n, t in tensors.items() if n.startswith("rows_")}, halves=tensors["halves"])
     model = Model(
         model_id=_model_id(content["model.json"]),
         config=config,
         bands=tuple(Band(**band) for band in tree["bands"]),
         band_count=tree["band_count"],
         fold_tiles=tree["fold_tiles"],
-        normalizer=Normalizer(low=tuple(tree["normalization"]["low"]), high=tuple(tree["normalization"]["high"])),
-        embedder=_embedder(content, folder, config, len(tree["bands"]), device),
+        embedder=_embedder(content, tree, folder, config, device),
         reference=reference,
-        jury=fit_jury(config.detect.members, reference.embedding, reference.halves, config.seed),
+        jury=fit_jury(config.detect.members, reference.rows, reference.halves, config.seed),
         ensemble=_ensemble(tree["calibration"], tensors),
         band_statistics=BandStatistics(center=tensors["band_center"], spread=tensors["band_spread"]),
         pixel_threshold=tree["pixel_threshold"],
         scenes=tuple(TrainingScene(**scene) for scene in tree["scenes"]),
-        golden=Golden(
-            values=tensors["golden_values"],
-            valid=tensors["golden_valid"].astype(bool),
-            halves=tensors["golden_halves"],
-            raw=np.array(tree["golden_scores"], np.float64),
-        ),
+        golden=Golden(block=_golden_block(tensors, config), raw=np.array(tree["golden_scores"], np.float64)),
     )
     _check_golden(model, folder)
     return model
@@ -108,7 +104,7 @@ def _files(model: Model) -> dict[str, bytes]:
         "bands": [asdict(band) for band in model.bands],
         "band_count": model.band_count,
         "fold_tiles": model.fold_tiles,
-        "normalization": asdict(model.normalizer),
+        "normalization": asdict(model.embedder.normalizer),
         "calibration": {
             "members": [_tail(c) for c in model.ensemble.members],
             "joint": _tail(model.ensemble.joint),
@@ -123,17 +119,22 @@ def _files(model: Model) -> dict[str, bytes]:
 
 
 def _tensors(model: Model) -> dict[str, NDArray[Any]]:
+    golden = model.golden.block
     return {
-        "embedding": np.ascontiguousarray(model.reference.embedding),
+        **{f"rows_{name}": np.ascontiguousarray(table) for name, table in model.reference.rows.items()},
         "halves": model.reference.halves,
         "band_center": model.band_statistics.center,
         "band_spread": model.band_statistics.spread,
-        "golden_values": np.ascontiguousarray(model.golden.values),
-        "golden_valid": model.golden.valid.astype(np.uint8),
-        "golden_halves": model.golden.halves,
+        **{f"golden_{name}": np.ascontiguousarray(getattr(golden, name)) for name in GOLDEN_PARTS},
+        "golden_valid": golden.valid.astype(np.uint8),
         "joint": model.ensemble.joint.body,
         **{f"member_{i}": calibrator.body for i, calibrator in enumerate(model.ensemble.members)},
     }
+
+
+def _golden_block(tensors: dict[str, NDArray[Any]], config: Config) -> TileBlock:
+    parts = {name: tensors[f"golden_{name}"] for name in GOLDEN_PARTS}
+    return TileBlock(size=config.tiles.size, valid=tensors["golden_valid"].astype(bool), **parts)
 
 
 def _tail(calibrator: Calibrator) -> dict[str, float]:
@@ -179,22 +180,24 @@ def _config_of(tree: dict[str, Any], folder: Path) -> Config:
         raise ModelError(folder, error.wrong, "use the geoanom that made it") from error
 
 
-def _embedder(content: dict[str, bytes], folder: Path, config: Config, n_bands: int, device: str) -> Embedder:
+def _embedder(content: dict[str, bytes], tree: dict[str, Any], folder: Path, config: Config, device: str) -> Embedder:
     bare: Embed = config.embed.model_copy(update={"weights": "none"})
-    backbone = build_backbone(bare, n_bands, config.tiles.size)
+    backbone = build_backbone(bare, len(tree["bands"]), config.tiles.size)
     backbone.load_state_dict(safetensors.torch.load(content["weights.safetensors"]))
     heads = load_heads(folder / "head.safetensors", backbone, config.embed)
     place = pick_device(device)
-    return Embedder(backbone=backbone.to(place), heads=tuple(h.to(place) for h in heads), settings=config.embed, device=place)
+    return Embedder(
+        normalizer=Normalizer(low=tuple(tree["normalization"]["low"]), high=tuple(tree["normalization"]["high"])),
+        backbone=backbone.to(place),
+        heads=tuple(head.to(place) for head in heads),
+        settings=config.embed,
+        device=place,
+    )
 
 
 def _check_golden(model: Model, folder: Path) -> None:
-    golden = model.golden
-    tiles = model.normalizer(golden.values, golden.valid)
-    encoded = model.embedder.encode(tiles, golden.valid, golden.halves)
-    raw = model.raw_scores(encoded.embedding, encoded.recon_error, golden.halves)
+    block = model.golden.block
+    raw = model.raw_scores(model.encode([block]), model.halves(block.rows, block.cols))
     tolerance = GOLDEN_TOLERANCE[model.config.embed.precision]
-    if raw.shape != golden.raw.shape or not np.allclose(raw, golden.raw, rtol=tolerance, atol=tolerance):
+    if raw.shape != model.golden.raw.shape or not np.allclose(raw, model.golden.raw, rtol=tolerance, atol=tolerance):
         raise ModelError(folder, "no longer gives its golden tiles their scores", "use the library versions in its model.json")
-
-

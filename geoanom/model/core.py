@@ -10,12 +10,14 @@ import numpy as np
 from geoanom.detect.ensemble import RECONSTRUCTION, half_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from numpy.typing import NDArray
 
     from geoanom.config import Config
     from geoanom.detect.ensemble import Ensemble, Jury
     from geoanom.embed.embedder import Embedder, Encoded
-    from geoanom.raster.blocks import TileBatch
+    from geoanom.raster.blocks import TileBlock
     from geoanom.raster.normalize import Normalizer
     from geoanom.raster.scene import Band
 
@@ -32,22 +34,17 @@ class TrainingScene:
 class Golden:
     """A few training tiles with the raw scores they had, to tell a model that no longer computes the same."""
 
-    values: NDArray[np.generic]
-    """(n, band, size, size), in real units."""
-    valid: NDArray[np.bool_]
-    """(n, size, size)."""
-    halves: NDArray[np.int64]
-    """(n,)."""
+    block: TileBlock
     raw: NDArray[np.float64]
     """(n, member)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Reference:
-    """The embedded training tiles that the detectors are fitted on."""
+    """The training tiles that the detectors are fitted on."""
 
-    embedding: NDArray[np.float32]
-    """(n, d)."""
+    rows: Mapping[str, NDArray[np.float32]]
+    """Tables (n, columns) by name: embedding, features; only those that a member works on."""
     halves: NDArray[np.int64]
     """(n,) the half of each tile."""
 
@@ -61,16 +58,20 @@ class BandStatistics:
     spread: NDArray[np.float64]
     """(2 * band,) robust standard deviations."""
 
-    def furthest(self, tiles: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def furthest(self, statistics: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """The band whose mean or contrast is furthest from usual in each tile, and how far in signed sigmas."""
-        sigma = (band_statistics(tiles) - self.center) / self.spread
+        sigma = (statistics - self.center) / self.spread
         worst = np.abs(sigma).argmax(axis=1)
         return worst % (len(self.center) // 2), sigma[np.arange(len(sigma)), worst]
 
 
-def band_statistics(tiles: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Mean and deviation of each band of normalized tiles (n, band, row, col), as (n, 2 * band)."""
-    return np.concatenate([tiles.mean(axis=(2, 3), dtype=np.float64), tiles.std(axis=(2, 3), dtype=np.float64)], axis=1)
+def band_statistics(block: TileBlock, normalizer: Normalizer) -> NDArray[np.float64]:
+    """Mean and deviation of each normalized band over the valid part of each tile of a block, as (n, 2 * band)."""
+    tiles, valid = block.cut(normalizer(block.values)).astype(np.float64), block.cut(block.valid)[:, None]
+    count = valid.sum(axis=(2, 3))
+    mean = (tiles * valid).sum(axis=(2, 3)) / count
+    variance = (np.square(tiles - mean[:, :, None, None]) * valid).sum(axis=(2, 3)) / count
+    return np.concatenate([mean, np.sqrt(variance)], axis=1)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +87,6 @@ class Model:
     """Bands in the files it was fitted on, used or not."""
     fold_tiles: int
     """Side, in tiles, of the checkerboard squares that make the two halves."""
-    normalizer: Normalizer
     embedder: Embedder
     reference: Reference
     jury: Jury
@@ -106,22 +106,23 @@ class Model:
         """The half of the tiles at these grid places."""
         return half_of(rows, cols, self.fold_tiles)
 
-    def encode(self, batch: TileBatch) -> tuple[Encoded, NDArray[np.int64], NDArray[np.float64]]:
-        """Embed a batch; also the band furthest from usual in each tile, and by how many sigmas."""
-        tiles = self.normalizer(batch.values, batch.valid)
-        encoded = self.embedder.encode(tiles, batch.valid, self.halves(batch.rows, batch.cols))
-        return encoded, *self.band_statistics.furthest(tiles)
+    def encode(self, blocks: Sequence[TileBlock]) -> Encoded:
+        """Embed and reconstruct the tiles of up to one batch of blocks."""
+        return encode(self.embedder, blocks, self.fold_tiles)
 
-    def raw_scores(
-        self, embedding: NDArray[np.float32], recon_error: NDArray[np.float64], halves: NDArray[np.int64]
-    ) -> NDArray[np.float64]:
+    def raw_scores(self, encoded: Encoded, halves: NDArray[np.int64]) -> NDArray[np.float64]:
         """Raw scores (n, member) in the order of `member_names`."""
-        return raw_scores(self.jury, embedding, recon_error, halves, reconstruction=self.config.detect.reconstruction)
+        return raw_scores(self.jury, encoded, halves, reconstruction=self.config.detect.reconstruction)
 
 
-def raw_scores(
-    jury: Jury, embedding: NDArray[np.float32], recon_error: NDArray[np.float64], halves: NDArray[np.int64], *, reconstruction: bool
-) -> NDArray[np.float64]:
+def encode(embedder: Embedder, blocks: Sequence[TileBlock], fold_tiles: int) -> Encoded:
+    """Embed and reconstruct the tiles of up to one batch of blocks."""
+    halves = np.concatenate([half_of(block.rows, block.cols, fold_tiles) for block in blocks])
+    valid = np.concatenate([block.cut(block.valid) for block in blocks])
+    return embedder.encode(embedder.features(blocks), valid, halves)
+
+
+def raw_scores(jury: Jury, encoded: Encoded, halves: NDArray[np.int64], *, reconstruction: bool) -> NDArray[np.float64]:
     """Raw scores (n, member) of the detectors and, last, the reconstruction error."""
-    scores = jury.raw_scores(embedding, halves)
-    return np.column_stack([scores, recon_error]) if reconstruction else scores
+    scores = jury.raw_scores({"embedding": encoded.embedding, "features": encoded.features}, halves)
+    return np.column_stack([scores, encoded.recon_error]) if reconstruction else scores

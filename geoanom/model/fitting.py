@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,12 +13,12 @@ from tqdm import tqdm
 from geoanom.detect.ensemble import fit_ensemble, fit_jury, half_of
 from geoanom.embed.backbones import build_backbone
 from geoanom.embed.device import pick_device
-from geoanom.embed.embedder import Embedder, fit_heads
+from geoanom.embed.embedder import Embedder, fit_heads, in_batches
 from geoanom.embed.heads import load_heads
 from geoanom.errors import ConfigError, SceneError
 from geoanom.model.bundle import with_model_id
-from geoanom.model.core import BandStatistics, Golden, Model, Reference, TrainingScene, band_statistics, raw_scores
-from geoanom.raster.blocks import Tally, stream_tiles
+from geoanom.model.core import BandStatistics, Golden, Model, Reference, TrainingScene, band_statistics, encode, raw_scores
+from geoanom.raster.blocks import stream_tiles
 from geoanom.raster.normalize import fit_normalizer
 from geoanom.raster.scene import open_scene
 
@@ -29,10 +29,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from geoanom.config import Config
-    from geoanom.detect.ensemble import Jury
-    from geoanom.embed.backbones import Autoencoder, Backbone
-    from geoanom.raster.blocks import TileBatch
-    from geoanom.raster.normalize import Normalizer
+    from geoanom.embed.backbones import Autoencoder
+    from geoanom.raster.blocks import TileBlock
     from geoanom.raster.scene import Scene
 
 MAX_SAMPLE_BYTES = 2**30
@@ -52,7 +50,7 @@ class Sample:
     cols: NDArray[np.int64]
     statistics: NDArray[np.float64]
     """(n, 2 * band) mean and deviation of each band."""
-    golden: TileBatch
+    golden: TileBlock
 
     def __len__(self) -> int:
         """Number of tiles."""
@@ -70,17 +68,20 @@ def fit_model(scenes: Sequence[Scene], config: Config) -> Model:
     _check_same_bands(scenes)
     device = pick_device(config.runtime.device)
     backbone = build_backbone(config.embed, len(scenes[0].bands), config.tiles.size).to(device)
-    normalizer = fit_normalizer(scenes, config)
-    sample = _draw_sample(scenes, config, backbone, normalizer, device)
+    bare = Embedder(normalizer=fit_normalizer(scenes, config), backbone=backbone, heads=(), settings=config.embed, device=device)
+    sample = _draw_sample(scenes, config, bare)
     if len(sample) < config.fit.min_tiles:
         _refuse_small_sample(scenes, len(sample), config)
     fold_tiles = _fold_tiles(sample, config.fit.fold_tiles)
     halves = half_of(sample.rows, sample.cols, fold_tiles)
-    heads = _heads(backbone, len(scenes[0].bands), sample.features, halves, config, device)
-    embedder = Embedder(backbone=backbone, heads=tuple(head.to(device) for head in heads), settings=config.embed, device=device)
-    encoded = embedder.encode_features(sample.features, sample.valid, halves)
-    jury = fit_jury(config.detect.members, encoded.embedding, halves, config.seed)
-    raw = raw_scores(jury, encoded.embedding, encoded.recon_error, halves, reconstruction=config.detect.reconstruction)
+    heads = _heads(bare, len(scenes[0].bands), sample.features, halves, config)
+    embedder = replace(bare, heads=tuple(head.to(device) for head in heads))
+    encoded = embedder.encode(sample.features, sample.valid, halves)
+    rows = {name: encoded.rows(name) for name in sorted({member.on for member in config.detect.members})}
+    jury = fit_jury(config.detect.members, rows, halves, config.seed)
+    raw = raw_scores(jury, encoded, halves, reconstruction=config.detect.reconstruction)
+    golden = encode(embedder, [sample.golden], fold_tiles)
+    golden_halves = half_of(sample.golden.rows, sample.golden.cols, fold_tiles)
     return with_model_id(
         Model(
             model_id="",
@@ -88,15 +89,16 @@ def fit_model(scenes: Sequence[Scene], config: Config) -> Model:
             bands=scenes[0].bands,
             band_count=scenes[0].band_count,
             fold_tiles=fold_tiles,
-            normalizer=normalizer,
             embedder=embedder,
-            reference=Reference(embedding=encoded.embedding, halves=halves),
+            reference=Reference(rows=rows, halves=halves),
             jury=jury,
             ensemble=fit_ensemble(raw, config.calibrate),
             band_statistics=_band_statistics(sample.statistics),
             pixel_threshold=_pixel_threshold(encoded.pixel_error, sample.valid),
             scenes=tuple(TrainingScene(scene.name, scene.digest) for scene in scenes),
-            golden=_golden(sample.golden, normalizer, embedder, jury, fold_tiles, config),
+            golden=Golden(
+                block=sample.golden, raw=raw_scores(jury, golden, golden_halves, reconstruction=config.detect.reconstruction)
+            ),
         )
     )
 
@@ -109,28 +111,24 @@ def _check_same_bands(scenes: Sequence[Scene]) -> None:
             raise SceneError(scene.uri, wrong, "choose common ones with --bands")
 
 
-def _draw_sample(
-    scenes: Sequence[Scene], config: Config, backbone: Backbone, normalizer: Normalizer, device: torch.device
-) -> Sample:
-    """Features of at most `fit.max_tiles` tiles, the same ones whatever the order of the scenes."""
-    limit = min(config.fit.max_tiles, MAX_SAMPLE_BYTES // (4 * int(np.prod(backbone.n_features))))
-    wanted = _wanted_tiles(scenes, config, limit)
-    embedder = Embedder(backbone=backbone, heads=(), settings=config.embed, device=device)
-    in_pixels = len(backbone.n_features) > 1
+def _draw_sample(scenes: Sequence[Scene], config: Config, embedder: Embedder) -> Sample:
+    """Features of the tiles of randomly chosen blocks, at most `fit.max_tiles`, the same whatever the order of the scenes."""
+    n_features = embedder.backbone.n_features
+    limit = min(config.fit.max_tiles, MAX_SAMPLE_BYTES // (4 * int(np.prod(n_features))))
+    wanted = _wanted_blocks(scenes, config, limit)
     features, valid, rows, cols, statistics, golden = [], [], [], [], [], []
-    with tqdm(total=sum(int(mask.sum()) for mask in wanted), desc="fitting", unit="tile", disable=None) as progress:
+    with tqdm(total=sum(int(mask.sum()) for mask in wanted), desc="fitting", unit="block", disable=None) as progress:
         for scene, mask in zip(scenes, wanted, strict=True):
-            grid = scene.grid(config)
-            chosen = _chooser(mask)
-            for batch in stream_tiles(scene, grid, config, batch_size=config.embed.batch_size, wanted=chosen, tally=Tally()):
-                tiles = normalizer(batch.values, batch.valid)
-                features.append(embedder.features(tiles, batch.valid))
-                valid.append(batch.valid if in_pixels else np.ones((len(batch), 1, 1), bool))
-                rows.append(batch.rows)
-                cols.append(batch.cols)
-                statistics.append(band_statistics(tiles))
-                golden = golden or [batch]
-                progress.update(len(batch))
+            tiles = stream_tiles(scene, scene.grid(config), config, wanted=_chooser(mask))
+            for blocks in in_batches(tiles, config.embed.batch_size):
+                features.append(embedder.features(blocks).cpu())
+                for block in blocks:
+                    valid.append(block.cut(block.valid) if len(n_features) > 1 else np.ones((len(block), 1, 1), bool))
+                    rows.append(block.rows)
+                    cols.append(block.cols)
+                    statistics.append(band_statistics(block, embedder.normalizer))
+                golden = golden or [_few_tiles(blocks[0])]
+                progress.update(len(blocks))
     if not rows:
         _refuse_small_sample(scenes, 0, config)
     return Sample(
@@ -143,20 +141,27 @@ def _draw_sample(
     )
 
 
-def _wanted_tiles(scenes: Sequence[Scene], config: Config, limit: int) -> list[NDArray[np.bool_]]:
-    """For each scene a mask of its grid with the sampled tiles; the tiles with the smallest random numbers are taken."""
+def _wanted_blocks(scenes: Sequence[Scene], config: Config, limit_tiles: int) -> list[NDArray[np.bool_]]:
+    """For each scene a mask of its blocks with the sampled ones: those with the smallest random numbers."""
     draws = []
     for scene in scenes:
         grid = scene.grid(config)
-        rng = np.random.default_rng([config.seed, int(scene.digest[:15], 16)])
-        draws.append(rng.random((grid.n_rows, grid.n_cols)))
+        shape = (-(-grid.n_rows // grid.block_tiles), -(-grid.n_cols // grid.block_tiles))
+        draws.append(np.random.default_rng([config.seed, int(scene.digest[:15], 16)]).random(shape))
     pooled = np.concatenate([draw.ravel() for draw in draws])
+    limit = max(1, limit_tiles // grid.block_tiles**2)
     bound = np.partition(pooled, limit - 1)[limit - 1] if len(pooled) > limit else 1.0
     return [draw <= bound for draw in draws]
 
 
 def _chooser(mask: NDArray[np.bool_]) -> Callable[[int, int], bool]:
     return lambda row, col: bool(mask[row, col])
+
+
+def _few_tiles(block: TileBlock) -> TileBlock:
+    """The block with its first few tiles only."""
+    names = ("rows", "cols", "tops", "lefts", "valid_fraction")
+    return replace(block, **{name: getattr(block, name)[:N_GOLDEN] for name in names})
 
 
 def _refuse_small_sample(scenes: Sequence[Scene], n_tiles: int, config: Config) -> None:
@@ -179,19 +184,19 @@ def _fold_tiles(sample: Sample, wanted: int) -> int:
 
 
 def _heads(
-    backbone: Backbone, n_bands: int, features: Tensor, halves: NDArray[np.int64], config: Config, device: torch.device
+    embedder: Embedder, n_bands: int, features: Tensor, halves: NDArray[np.int64], config: Config
 ) -> tuple[Autoencoder, ...]:
     """Read the heads from a file, or train them on a folder of broad imagery or on the scenes themselves."""
-    head = config.embed.head
+    head, backbone = config.embed.head, embedder.backbone
     if head.path is not None:
         return load_heads(head.path, backbone, config.embed)
     if head.train_on != "scene":
-        broad = _broad_features(Path(head.train_on), backbone, n_bands, config, device)
-        return fit_heads(backbone, broad, None, config.embed, seed=config.seed, device=device)
-    return fit_heads(backbone, features, halves, config.embed, seed=config.seed, device=device)
+        broad = _broad_features(Path(head.train_on), embedder, n_bands, config)
+        return fit_heads(backbone, broad, None, config.embed, seed=config.seed, device=embedder.device)
+    return fit_heads(backbone, features, halves, config.embed, seed=config.seed, device=embedder.device)
 
 
-def _broad_features(folder: Path, backbone: Backbone, n_bands: int, config: Config, device: torch.device) -> Tensor:
+def _broad_features(folder: Path, embedder: Embedder, n_bands: int, config: Config) -> Tensor:
     """Features of tiles of every raster in a folder, each raster normalized by itself."""
     paths = sorted(p for p in folder.glob("*") if p.is_file() and p.suffix.lower() in (".tif", ".tiff"))
     if not paths:
@@ -202,7 +207,7 @@ def _broad_features(folder: Path, backbone: Backbone, n_bands: int, config: Conf
         if len(scene.bands) != n_bands:
             wrong = f"has {len(scene.bands)} bands, the scenes have {n_bands}"
             raise SceneError(path, wrong, "broad imagery needs the bands of the scenes; choose common ones with --bands")
-        parts.append(_draw_sample([scene], config, backbone, fit_normalizer([scene], config), device).features)
+        parts.append(_draw_sample([scene], config, replace(embedder, normalizer=fit_normalizer([scene], config))).features)
     return torch.cat(parts)
 
 
@@ -213,12 +218,3 @@ def _band_statistics(statistics: NDArray[np.float64]) -> BandStatistics:
 
 def _pixel_threshold(errors: NDArray[np.float32] | None, valid: NDArray[np.bool_]) -> float | None:
     return None if errors is None else float(np.quantile(errors[valid], PIXEL_QUANTILE))
-
-
-def _golden(batch: TileBatch, normalizer: Normalizer, embedder: Embedder, jury: Jury, fold_tiles: int, config: Config) -> Golden:
-    n = min(N_GOLDEN, len(batch))
-    halves = half_of(batch.rows[:n], batch.cols[:n], fold_tiles)
-    values, valid = batch.values[:n], batch.valid[:n]
-    encoded = embedder.encode(normalizer(values, valid), valid, halves)
-    raw = raw_scores(jury, encoded.embedding, encoded.recon_error, halves, reconstruction=config.detect.reconstruction)
-    return Golden(values=values, valid=valid, halves=halves, raw=raw)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -13,10 +13,12 @@ from geoanom.detect.threshold import q_values
 from geoanom.errors import SceneError
 from geoanom.layer.pixelerror import PixelErrors, PixelErrorWriter
 from geoanom.layer.scoremap import ScoreMap
+from geoanom.embed.embedder import in_batches
+from geoanom.model.core import band_statistics
 from geoanom.raster.blocks import Panel, Tally, stream_tiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
     from geoanom.config import Config
     from geoanom.embed.embedder import Encoded
     from geoanom.model.core import Model
-    from geoanom.raster.blocks import TileBatch
+    from geoanom.raster.blocks import TileBlock
     from geoanom.raster.scene import Scene
 
 
@@ -36,15 +38,20 @@ class _Columns:
     cols: list[NDArray[np.int64]] = field(default_factory=list)
     valid_fraction: list[NDArray[np.float64]] = field(default_factory=list)
     embedding: list[NDArray[np.float32]] = field(default_factory=list)
+    raw: list[NDArray[np.float64]] = field(default_factory=list)
     recon_error: list[NDArray[np.float64]] = field(default_factory=list)
     top_band: list[NDArray[np.int64]] = field(default_factory=list)
     top_band_sigma: list[NDArray[np.float64]] = field(default_factory=list)
 
-    def add(self, batch: TileBatch, encoded: Encoded, band: NDArray[np.int64], sigma: NDArray[np.float64]) -> None:
-        self.rows.append(batch.rows)
-        self.cols.append(batch.cols)
-        self.valid_fraction.append(batch.valid_fraction)
+    def add(self, blocks: Sequence[TileBlock], encoded: Encoded, model: Model) -> None:
+        rows, cols = np.concatenate([b.rows for b in blocks]), np.concatenate([b.cols for b in blocks])
+        statistics = [band_statistics(block, model.embedder.normalizer) for block in blocks]
+        band, sigma = model.band_statistics.furthest(np.concatenate(statistics))
+        self.rows.append(rows)
+        self.cols.append(cols)
+        self.valid_fraction.extend(block.valid_fraction for block in blocks)
         self.embedding.append(encoded.embedding)
+        self.raw.append(model.raw_scores(encoded, model.halves(rows, cols)))
         self.recon_error.append(encoded.recon_error)
         self.top_band.append(band)
         self.top_band_sigma.append(sigma)
@@ -91,42 +98,44 @@ def _walk(
 ) -> None:
     grid = scene.grid(model.config)
     reading = model.config.model_copy(update={"sources": config.sources, "runtime": config.runtime})
-    batch_size = model.config.embed.batch_size
     with tqdm(total=len(grid), desc=f"scoring {scene.name}", unit="tile", disable=None) as progress:
-        for batch in stream_tiles(scene, grid, reading, batch_size=batch_size, watch=watch, tally=tally):
-            encoded, band, sigma = model.encode(batch)
-            columns.add(batch, encoded, band, sigma)
+        tiles = stream_tiles(scene, grid, reading, watch=watch, tally=tally)
+        for blocks in in_batches(tiles, model.config.embed.batch_size):
+            encoded = model.encode(blocks)
+            columns.add(blocks, encoded, model)
             if writer is not None and encoded.pixel_error is not None:
-                for i in range(len(batch)):
-                    writer.add(int(batch.rows[i]), int(batch.cols[i]), encoded.pixel_error[i], batch.valid[i])
+                writer.add(blocks, encoded.pixel_error)
             progress.update(tally.tiles_scored + tally.tiles_masked - progress.n)
 
 
 def _score_map(
     scene: Scene, model: Model, columns: _Columns, tally: Tally, errors: PixelErrors | None, *, keep_embedding: bool
 ) -> ScoreMap:
-    rows, cols = np.concatenate(columns.rows), np.concatenate(columns.cols)
-    embedding, recon_error = np.concatenate(columns.embedding), np.concatenate(columns.recon_error)
-    verdicts = model.ensemble.judge(model.raw_scores(embedding, recon_error, model.halves(rows, cols)))
+    order = np.lexsort((np.concatenate(columns.cols), np.concatenate(columns.rows)))
+
+    def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
+        return np.concatenate(parts)[order]
+
+    verdicts = model.ensemble.judge(joined(columns.raw))
     member_score = anomaly_score(verdicts.member_p)
     return ScoreMap(
         scene=scene,
         grid=scene.grid(model.config),
-        rows=rows,
-        cols=cols,
+        rows=joined(columns.rows),
+        cols=joined(columns.cols),
         score=anomaly_score(verdicts.p_value),
         statistic=verdicts.statistic,
         p_value=verdicts.p_value,
         q_value=q_values(verdicts.p_value),
         member_score={name: member_score[:, m] for m, name in enumerate(model.member_names)},
-        recon_error=recon_error,
-        valid_fraction=np.concatenate(columns.valid_fraction),
-        top_band=np.concatenate(columns.top_band),
-        top_band_sigma=np.concatenate(columns.top_band_sigma),
+        recon_error=joined(columns.recon_error),
+        valid_fraction=joined(columns.valid_fraction),
+        top_band=joined(columns.top_band),
+        top_band_sigma=joined(columns.top_band_sigma),
         tiles_masked=tally.tiles_masked,
         warnings=(*scene.warnings, *tally.warnings()),
         pixel_errors=errors,
-        embedding=embedding if keep_embedding else None,
+        embedding=joined(columns.embedding) if keep_embedding else None,
     )
 
 

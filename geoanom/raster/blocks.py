@@ -5,14 +5,14 @@ Memory depends on the height of a block, the side of a tile and the width of the
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geoanom.errors import SceneError
 from geoanom.raster.fill import fill_mask
-from geoanom.raster.grid import Window
+from geoanom.raster.grid import MARGIN_PX, Window
 from geoanom.raster.prefetch import read_ahead
 
 if TYPE_CHECKING:
@@ -29,23 +29,33 @@ SEGMENT_COLS = 1024
 
 
 @dataclass(frozen=True, kw_only=True)
-class TileBatch:
-    """Tiles cut from a scene, with their places in the grid."""
+class TileBlock:
+    """Neighbouring tiles in one patch of pixels, with a margin around them; always of the same shape."""
 
     rows: NDArray[np.int64]
     """(n,) tile rows."""
     cols: NDArray[np.int64]
     """(n,) tile columns."""
+    tops: NDArray[np.int64]
+    """(n,) first row of each tile's window in the patch."""
+    lefts: NDArray[np.int64]
+    """(n,) first column of each tile's window in the patch."""
+    size: int
+    """Side of a tile in pixels."""
     values: NDArray[np.generic]
-    """(n, band, size, size), in real units; 0 where not valid."""
+    """(band, side, side), in real units; 0 where not valid."""
     valid: NDArray[np.bool_]
-    """(n, size, size), True = usable."""
+    """(side, side), True = usable; False beyond the scene's edge."""
     valid_fraction: NDArray[np.float64]
     """(n,) share of valid pixels."""
 
     def __len__(self) -> int:
         """Number of tiles."""
         return len(self.rows)
+
+    def cut(self, patch: NDArray[np.generic]) -> NDArray[np.generic]:
+        """The tiles' windows of an array (..., side, side) laid over the patch, as (n, ..., size, size)."""
+        return np.stack([patch[..., t : t + self.size, left : left + self.size] for t, left in zip(self.tops, self.lefts, strict=True)])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,36 +111,34 @@ def stream_tiles(
     grid: TileGrid,
     config: Config,
     *,
-    batch_size: int,
     wanted: Callable[[int, int], bool] | None = None,
     watch: Callable[[Panel], None] | None = None,
     tally: Tally | None = None,
-) -> Iterator[TileBatch]:
-    """The tiles of a scene in row-major order, those with too few valid pixels left out and counted.
+) -> Iterator[TileBlock]:
+    """The tiles of a scene, block by block in row-major order; those with too few valid pixels are left out and counted.
 
     Args:
         scene: what to cut.
         grid: how to cut it.
         config: the least valid share, readers and limits.
-        batch_size: tiles in a batch; the last one may have fewer.
-        wanted: takes (row, col) and says whether a tile is wanted; all when None.
+        wanted: takes row and column of a block, in blocks, and says whether it is wanted; all when None.
         watch: is shown every panel, fill masked, as it comes by.
         tally: filled while the pass runs.
     """
     tally = tally if tally is not None else Tally()
-    strip = _Strip(scene, grid)
-    row, pending = 0, _Pending(batch_size)
+    strip, step, row = _Strip(scene, grid), grid.block_tiles, 0
     for panel in stream_panels(scene, config, tally):
         if watch is not None:
             watch(panel)
         strip.append(panel)
         while row < grid.n_rows and strip.holds(row):
-            for col in range(grid.n_cols):
-                if wanted is None or wanted(row, col):
-                    yield from pending.add(row, col, *strip.cut(row, col), config.tiles.min_valid_fraction, tally)
-            row += 1
+            for col in range(0, grid.n_cols, step):
+                if wanted is None or wanted(row // step, col // step):
+                    block = _with_usable_tiles(strip.cut(row, col), config.tiles.min_valid_fraction, tally)
+                    if len(block):
+                        yield block
+            row += step
         strip.forget_above(row)
-    yield from pending.rest()
 
 
 def _panel(scene: Scene, last: Window, parts: list[Pixels], tally: Tally) -> Panel:
@@ -160,55 +168,55 @@ class _Strip:
         self._valid = np.concatenate([self._valid, panel.valid], axis=0)
 
     def holds(self, row: int) -> bool:
-        """Is the last pixel row of a tile row here?"""
-        end = min(self._grid.row_off(row) + self._grid.size, self._scene.height)
+        """Is all of the patches of the row of blocks that starts with this tile row here?"""
+        end = min(self._patch_start(self._grid.row_off(row)) + self._grid.block_side, self._scene.height)
         return self._top + self._valid.shape[0] >= end
 
-    def cut(self, row: int, col: int) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
-        """Values (band, size, size) and valid mask (size, size) of a tile, padded where the scene is smaller than a tile."""
-        size, top, left = self._grid.size, self._grid.row_off(row) - self._top, self._grid.col_off(col)
-        values = self._values[:, top : top + size, left : left + size]
-        valid = self._valid[top : top + size, left : left + size]
-        short = (size - valid.shape[0], size - valid.shape[1])
-        if any(short):
-            values = np.pad(values, ((0, 0), (0, short[0]), (0, short[1])))
-            valid = np.pad(valid, ((0, short[0]), (0, short[1])))
-        return values, valid
+    def cut(self, row: int, col: int) -> TileBlock:
+        """The block whose first tile stands at (row, col), padded beyond the scene's edge."""
+        grid = self._grid
+        top, left = self._patch_start(grid.row_off(row)), self._patch_start(grid.col_off(col))
+        side, step = grid.block_side, grid.block_tiles
+        patch = Window(row_off=top, col_off=left, height=side, width=side)
+        inside = patch.within(self._scene.height, self._scene.width)
+        part = (slice(inside.row_off - self._top, inside.row_end - self._top), slice(inside.col_off, inside.col_end))
+        pad = ((inside.row_off - top, patch.row_end - inside.row_end), (inside.col_off - left, patch.col_end - inside.col_end))
+        rows, cols = np.meshgrid(np.arange(row, min(row + step, grid.n_rows)), np.arange(col, min(col + step, grid.n_cols)), indexing="ij")
+        rows, cols = rows.ravel(), cols.ravel()
+        valid = np.pad(self._valid[part], pad)
+        tops, lefts = np.array([grid.row_off(r) - top for r in rows]), np.array([grid.col_off(c) - left for c in cols])
+        fractions = [valid[t : t + grid.size, c : c + grid.size].mean() for t, c in zip(tops, lefts, strict=True)]
+        return TileBlock(
+            rows=rows,
+            cols=cols,
+            tops=tops,
+            lefts=lefts,
+            size=grid.size,
+            values=np.pad(self._values[:, part[0], part[1]], ((0, 0), *pad)),
+            valid=valid,
+            valid_fraction=np.array(fractions),
+        )
 
     def forget_above(self, row: int) -> None:
-        """Drop the rows above a tile row that is still to come."""
-        top = self._grid.row_off(row) if row < self._grid.n_rows else self._top + self._valid.shape[0]
-        drop = max(0, top - self._top)
+        """Drop the rows above the patches of a row of blocks that is still to come."""
+        height = self._valid.shape[0]
+        top = self._patch_start(self._grid.row_off(row)) if row < self._grid.n_rows else self._top + height
+        drop = min(max(0, top - self._top), height)
         self._values, self._valid = self._values[:, drop:].copy(), self._valid[drop:].copy()
         self._top += drop
 
+    @staticmethod
+    def _patch_start(offset: int) -> int:
+        return offset - MARGIN_PX
 
-class _Pending:
-    """Tiles waiting for their batch to be full."""
 
-    def __init__(self, batch_size: int) -> None:
-        self._size = batch_size
-        self._tiles: list[tuple[int, int, NDArray[np.generic], NDArray[np.bool_], float]] = []
-
-    def add(
-        self, row: int, col: int, values: NDArray[np.generic], valid: NDArray[np.bool_], least: float, tally: Tally
-    ) -> Iterator[TileBatch]:
-        fraction = float(valid.mean())
-        if fraction == 0.0 or fraction < least:
-            tally.tiles_masked += 1
-            return
-        tally.tiles_scored += 1
-        self._tiles.append((row, col, values.copy(), valid.copy(), fraction))
-        if len(self._tiles) == self._size:
-            yield from self.rest()
-
-    def rest(self) -> Iterator[TileBatch]:
-        if self._tiles:
-            rows, cols, values, valid, fraction = zip(*self._tiles, strict=True)
-            self._tiles = []
-            yield TileBatch(
-                rows=np.array(rows), cols=np.array(cols), values=np.stack(values), valid=np.stack(valid), valid_fraction=np.array(fraction)
-            )
+def _with_usable_tiles(block: TileBlock, least: float, tally: Tally) -> TileBlock:
+    """The block without the tiles that have too few valid pixels."""
+    usable = (block.valid_fraction >= least) & (block.valid_fraction > 0.0)
+    tally.tiles_scored += int(usable.sum())
+    tally.tiles_masked += int((~usable).sum())
+    names = ("rows", "cols", "tops", "lefts", "valid_fraction")
+    return replace(block, **{name: getattr(block, name)[usable] for name in names})
 
 
 def _segments(scene: Scene, panel_rows: int) -> Iterator[Window]:
@@ -220,7 +228,7 @@ def _segments(scene: Scene, panel_rows: int) -> Iterator[Window]:
 
 
 def _check_memory(scene: Scene, panel_rows: int, config: Config) -> None:
-    rows = min(scene.height, panel_rows + config.tiles.size + config.tiles.step)
+    rows = min(scene.height, panel_rows + scene.grid(config).block_side)
     need_mb = len(scene.bands) * rows * scene.width * np.dtype(scene.bands[0].dtype).itemsize / 2**20
     if need_mb > config.sources.max_strip_mb:
         what = f"needs {need_mb:.0f} MB for {rows} rows, the limit is {config.sources.max_strip_mb} MB"

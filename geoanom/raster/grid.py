@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
+BLOCK_PX = 288
+MARGIN_PX = 32
+"""What a block's patch shows of the surroundings, so that no tile sees an artificial edge beside it."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Window:
     """A rectangle of pixels, half-open: rows ``row_off <= r < row_off + height``."""
@@ -101,6 +106,16 @@ class TileGrid:
         """The pixels that a tile's score is written to."""
         square = Window(row_off=row * self.stride, col_off=col * self.stride, height=self.stride, width=self.stride)
         return square.within(self.height, self.width)
+
+    @property
+    def block_tiles(self) -> int:
+        """Tiles along the side of a block of neighbouring tiles that are read together: about `BLOCK_PX` pixels of them."""
+        return max(1, min(16, (BLOCK_PX - self.size) // self.stride + 1))
+
+    @property
+    def block_side(self) -> int:
+        """Side in pixels of the patch that holds a block of tiles and the margin around it."""
+        return (self.block_tiles - 1) * self.stride + self.size + 2 * MARGIN_PX
 
     def _offset(self, index: int, length: int) -> int:
         centred = index * self.stride - (self.size - self.stride) // 2

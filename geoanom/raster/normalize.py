@@ -35,22 +35,21 @@ class Normalizer:
     high: tuple[float, ...]
     """One value per band, in the band's units."""
 
-    def __call__(self, values: NDArray[np.generic], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Scale tiles; pixels that are not valid take their tile's mean, so that they carry no pattern.
+    def __call__(self, values: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Scale pixels.
 
         Args:
-            values: (n, band, row, col).
-            valid: (n, row, col).
+            values: (band, row, col), in the bands' units.
 
         Returns:
-            (n, band, row, col) within -SOFT..1 + SOFT.
+            (band, row, col) within -SOFT..1 + SOFT.
         """
         low, span = np.array(self.low, np.float64), np.array(self.high, np.float64) - np.array(self.low, np.float64)
         gain = np.divide(1.0, span, out=np.zeros_like(span), where=span > 0)
         scaled = ((values - low[:, None, None]) * gain[:, None, None]).astype(np.float32)
         excess = scaled - np.clip(scaled, 0.0, 1.0)
-        scaled += SOFT * np.tanh(excess / SOFT) - excess
-        return _fill_with_mean(scaled, valid)
+        bent: NDArray[np.float32] = scaled + SOFT * np.tanh(excess / SOFT) - excess
+        return bent
 
 
 def fit_normalizer(scenes: Sequence[Scene], config: Config) -> Normalizer:
@@ -82,12 +81,3 @@ def _sample_pixels(scene: Scene, config: Config) -> NDArray[np.generic]:
     if sample.shape[1] == 0:
         raise SceneError(scene.uri, "has no valid pixel in all used bands", "check its nodata and masks, or choose other --bands")
     return sample
-
-
-def _fill_with_mean(scaled: NDArray[np.float32], valid: NDArray[np.bool_]) -> NDArray[np.float32]:
-    if valid.all():
-        return scaled
-    mask = valid[:, None]
-    count = np.maximum(mask.sum(axis=(2, 3), keepdims=True), 1)
-    mean = (scaled * mask).sum(axis=(2, 3), keepdims=True, dtype=np.float64) / count
-    return np.where(mask, scaled, mean).astype(np.float32)

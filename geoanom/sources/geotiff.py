@@ -133,3 +133,8 @@ def _notes(src: rasterio.DatasetReader, reading: Reading) -> list[str]:
     if src.gcps[0]:
         notes.append(f"georeferenced by {len(src.gcps[0])} ground control points")
     return notes
+
+
+def gdal_version() -> str:
+    """The GDAL that rasterio carries."""
+    return str(rasterio.__gdal_version__)

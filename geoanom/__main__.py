@@ -1,0 +1,6 @@
+"""``python -m geoanom``."""
+
+from geoanom.cli.main import main
+
+if __name__ == "__main__":
+    main()

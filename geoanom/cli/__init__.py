@@ -1,0 +1,1 @@
+"""The command line: parsing, and one call into the library for each command."""

@@ -1,0 +1,40 @@
+"""Whitening: coordinates in which the reference has unit variance in every direction, with shrinkage."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SHRINKAGE = 0.05
+"""Share of the mean variance added to every direction, so that directions that hardly vary do not dominate."""
+FLAT_VARIANCE = 1e-6
+"""Variance of standardized columns below which a direction is rounding noise."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whitener:
+    """An affine map fitted to a reference."""
+
+    mean: NDArray[np.float64]
+    """(d,)."""
+    directions: NDArray[np.float64]
+    """(d, d) scaled principal directions, one a column."""
+
+    def __call__(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Whitened rows (n, d)."""
+        whitened: NDArray[np.float64] = (rows - self.mean) @ self.directions
+        return whitened
+
+
+def fit_whitener(rows: NDArray[np.float64]) -> Whitener:
+    """Principal directions of a reference (n, d), each divided by the root of its shrunk variance."""
+    mean = rows.mean(axis=0)
+    centred = rows - mean
+    values, vectors = np.linalg.eigh(centred.T @ centred / max(1, len(rows) - 1))
+    shrunk = np.maximum(values, 0.0) + max(SHRINKAGE * float(values.mean()), FLAT_VARIANCE)
+    return Whitener(mean=mean, directions=vectors / np.sqrt(shrunk))

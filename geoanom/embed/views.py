@@ -1,0 +1,53 @@
+"""What a backbone is shown of a patch: the pixels, and the pixels with their local contrast evened out.
+
+The second view makes texture in dark, flat water weigh as much as texture on bright land.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d
+
+SOFT = 0.5
+GAIN = 0.2
+"""Local standard deviation of the second view."""
+LEAST_CONTRAST = 0.004
+"""Contrast that is noise rather than texture, as a share of the normalized range."""
+N_VIEWS = 2
+
+
+def two_views(patches: Tensor, valid: Tensor, box: int) -> Tensor:
+    """Both views of patches; pixels that are not valid take the mean around them, so that they draw no edge.
+
+    Args:
+        patches: (n, band, row, col), normalized.
+        valid: (n, row, col), True = usable.
+        box: side, in pixels, of the neighbourhood that contrast is measured in.
+
+    Returns:
+        (n, 2 * band, row, col): the plain bands, then the evened ones.
+    """
+    weight = valid[:, None].to(patches.dtype)
+    share = box_mean(weight, box)
+    overall = (patches * weight).sum(dim=(2, 3), keepdim=True) / weight.sum(dim=(2, 3), keepdim=True).clamp_min(1.0)
+    centred = (patches - overall) * weight  # around 0, so that the variance below does not cancel
+    mean = box_mean(centred, box) / share.clamp_min(1e-6)
+    variance = box_mean(centred.square(), box) / share.clamp_min(1e-6) - mean.square()
+    filled = torch.where(valid[:, None], centred, mean)
+    evened = 0.5 + GAIN * (filled - mean) / (variance.clamp_min(0.0).sqrt() + LEAST_CONTRAST)
+    return torch.cat([filled + overall, soft_clip(evened)], dim=1)
+
+
+def soft_clip(x: Tensor) -> Tensor:
+    """Leave 0..1 as it is and bend what lies beyond to at most SOFT further."""
+    excess = x - x.clamp(0.0, 1.0)
+    return x - excess + SOFT * torch.tanh(excess / SOFT)
+
+
+def box_mean(x: Tensor, box: int) -> Tensor:
+    """Mean over a square of odd side around each pixel of (n, channel, row, col), cut off at the edges."""
+    radius = min(box // 2, min(x.shape[-2:]) // 2)
+    side = 2 * radius + 1
+    rows = avg_pool2d(x, (side, 1), stride=1, padding=(radius, 0), count_include_pad=False)
+    return avg_pool2d(rows, (1, side), stride=1, padding=(0, radius), count_include_pad=False)
