@@ -170,6 +170,7 @@ class Runtime(Section):
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     reader_threads: int = Field(2, ge=1, le=64)
+    threads: int | None = Field(None, ge=1, le=256, description="computations side by side on the CPU; all cores when null")
 
 
 class Config(Section):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -114,6 +114,11 @@ class Embedder:
         return nullcontext()
 
 
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """Features of several batches as one tensor on the CPU."""
+    return torch.cat([part.cpu() for part in parts])
+
+
 def in_batches(blocks: Iterable[Block], size: int) -> Iterator[list[Block]]:
     """Blocks in lists of `size`; the last may be shorter."""
     iterator = iter(blocks)
@@ -121,28 +126,30 @@ def in_batches(blocks: Iterable[Block], size: int) -> Iterator[list[Block]]:
         yield batch
 
 
-def fit_heads(
-    backbone: Backbone, features: Tensor, halves: NDArray[np.int64] | None, settings: Embed, *, seed: int, device: torch.device
-) -> tuple[Autoencoder, ...]:
-    """Train the heads of a backbone.
+def with_fitted_heads(embedder: Embedder, features: Tensor, halves: NDArray[np.int64] | None, seed: int) -> Embedder:
+    """The embedder with newly trained heads.
 
     Args:
-        backbone: says what the autoencoder looks like.
+        embedder: its backbone says what the autoencoder looks like, its settings how it is trained.
         features: (n, ...) of unlabelled tiles.
         halves: (n,) the half of each tile, for one head per half; None for a single head on imagery of elsewhere.
-        settings: training and architecture.
         seed: weights and order of the tiles.
-        device: where to train.
     """
+    settings, device = embedder.settings, embedder.device
     parts = [features] if halves is None else [features[torch.from_numpy(halves != half)] for half in range(2)]
     heads = []
     for i, part in enumerate(parts):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            head = backbone.autoencoder(settings)
+            head = embedder.backbone.autoencoder(settings)
         head.prepare(features)
         heads.append(train(head, part, settings.training, seed=seed, device=device, title=f"training {i + 1}/{len(parts)}"))
-    return tuple(heads)
+    return with_heads(embedder, heads)
+
+
+def with_heads(embedder: Embedder, heads: Sequence[Autoencoder]) -> Embedder:
+    """The embedder with these heads, on its device."""
+    return replace(embedder, heads=tuple(head.to(embedder.device) for head in heads))
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Head files: fitted autoencoders that a model can reuse, as safetensors with a note of what they fit."""
+"""Weights as bytes: backbones, and head files, which are fitted autoencoders with a note of what they fit."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import safetensors
 import safetensors.torch
-import torch
 
 from geoanom.errors import ModelError
 
@@ -15,13 +14,25 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from torch import Tensor, nn
+
     from geoanom.config import Embed
     from geoanom.embed.backbones import Autoencoder, Backbone
 
 
+def backbone_bytes(backbone: Backbone) -> bytes:
+    """A backbone's weights as the content of a safetensors file."""
+    return safetensors.torch.save(_state(backbone))
+
+
+def load_backbone(backbone: Backbone, content: bytes) -> None:
+    """Put weights that `backbone_bytes` made into a backbone of the same settings."""
+    backbone.load_state_dict(safetensors.torch.load(content))
+
+
 def head_bytes(heads: Sequence[Autoencoder], backbone: Backbone, settings: Embed) -> bytes:
     """The heads as the content of a head file."""
-    tensors = {f"{i}.{name}": t.cpu().contiguous() for i, head in enumerate(heads) for name, t in head.state_dict().items()}
+    tensors = {f"{i}.{name}": tensor for i, head in enumerate(heads) for name, tensor in _state(head).items()}
     note = json.dumps(_note(len(heads), backbone, settings), sort_keys=True)
     return safetensors.torch.save(tensors, {"geoanom": note})
 
@@ -45,7 +56,11 @@ def load_heads(path: Path, backbone: Backbone, settings: Embed) -> tuple[Autoenc
     return tuple(_one_head(i, tensors, backbone, settings) for i in range(wanted["heads"]))
 
 
-def _one_head(index: int, tensors: dict[str, torch.Tensor], backbone: Backbone, settings: Embed) -> Autoencoder:
+def _state(module: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor.cpu().contiguous() for name, tensor in module.state_dict().items()}
+
+
+def _one_head(index: int, tensors: dict[str, Tensor], backbone: Backbone, settings: Embed) -> Autoencoder:
     head = backbone.autoencoder(settings)
     prefix = f"{index}."
     head.load_state_dict({name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)})

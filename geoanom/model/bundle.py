@@ -10,9 +10,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
-import safetensors.torch
 
 from geoanom.config import Config, Embed, parse_config
 from geoanom.detect.calibrate import Calibrator
@@ -20,7 +18,8 @@ from geoanom.detect.ensemble import Ensemble, fit_jury
 from geoanom.embed.backbones import build_backbone
 from geoanom.embed.device import pick_device
 from geoanom.embed.embedder import Embedder
-from geoanom.embed.heads import head_bytes, load_heads
+from geoanom.embed.heads import backbone_bytes, head_bytes, load_backbone, load_heads
+from geoanom.embed.threads import one_thread
 from geoanom.errors import ConfigError, ModelError
 from geoanom.layer.atomic import atomic_folder
 from geoanom.model.core import BandStatistics, Golden, Model, Reference, TrainingScene
@@ -56,6 +55,7 @@ def save_model(model: Model, folder: Path) -> None:
             (temporary / name).write_bytes(content)
 
 
+@one_thread()
 def load_model(folder: Path, device: str = "auto") -> Model:
     """Read a bundle, check its digests, rebuild the model and let it score its golden tiles.
 
@@ -91,9 +91,8 @@ def load_model(folder: Path, device: str = "auto") -> Model:
 
 def _files(model: Model) -> dict[str, bytes]:
     """Name to content of every file of the bundle; model.json holds the digests of the others."""
-    state = {name: tensor.cpu().contiguous() for name, tensor in model.embedder.backbone.state_dict().items()}
     files = {
-        "weights.safetensors": safetensors.torch.save(state),
+        "weights.safetensors": backbone_bytes(model.embedder.backbone),
         "head.safetensors": head_bytes(model.embedder.heads, model.embedder.backbone, model.config.embed),
         "reference.safetensors": safetensors.numpy.save(_tensors(model)),
     }
@@ -183,7 +182,7 @@ def _config_of(tree: dict[str, Any], folder: Path) -> Config:
 def _embedder(content: dict[str, bytes], tree: dict[str, Any], folder: Path, config: Config, device: str) -> Embedder:
     bare: Embed = config.embed.model_copy(update={"weights": "none"})
     backbone = build_backbone(bare, len(tree["bands"]), config.tiles.size)
-    backbone.load_state_dict(safetensors.torch.load(content["weights.safetensors"]))
+    load_backbone(backbone, content["weights.safetensors"])
     heads = load_heads(folder / "head.safetensors", backbone, config.embed)
     place = pick_device(device)
     return Embedder(

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from geoanom.detect.ensemble import fit_ensemble, fit_jury, half_of
 from geoanom.embed.backbones import build_backbone
 from geoanom.embed.device import pick_device
-from geoanom.embed.embedder import Embedder, fit_heads, in_batches
+from geoanom.embed.embedder import Embedder, in_batches, joined, with_fitted_heads, with_heads
 from geoanom.embed.heads import load_heads
+from geoanom.embed.threads import one_thread, side_by_side
 from geoanom.errors import ConfigError, SceneError
 from geoanom.model.bundle import with_model_id
 from geoanom.model.core import BandStatistics, Golden, Model, Reference, TrainingScene, band_statistics, encode, raw_scores
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from geoanom.config import Config
-    from geoanom.embed.backbones import Autoencoder
     from geoanom.raster.blocks import TileBlock
     from geoanom.raster.scene import Scene
 
@@ -57,6 +56,7 @@ class Sample:
         return len(self.rows)
 
 
+@one_thread()
 def fit_model(scenes: Sequence[Scene], config: Config) -> Model:
     """Fit a model on scenes with the same bands, in two passes over their pixels.
 
@@ -74,8 +74,7 @@ def fit_model(scenes: Sequence[Scene], config: Config) -> Model:
         _refuse_small_sample(scenes, len(sample), config)
     fold_tiles = _fold_tiles(sample, config.fit.fold_tiles)
     halves = half_of(sample.rows, sample.cols, fold_tiles)
-    heads = _heads(bare, len(scenes[0].bands), sample.features, halves, config)
-    embedder = replace(bare, heads=tuple(head.to(device) for head in heads))
+    embedder = _with_heads(bare, len(scenes[0].bands), sample.features, halves, config)
     encoded = embedder.encode(sample.features, sample.valid, halves)
     rows = {name: encoded.rows(name) for name in sorted({member.on for member in config.detect.members})}
     jury = fit_jury(config.detect.members, rows, halves, config.seed)
@@ -117,11 +116,16 @@ def _draw_sample(scenes: Sequence[Scene], config: Config, embedder: Embedder) ->
     limit = min(config.fit.max_tiles, MAX_SAMPLE_BYTES // (4 * int(np.prod(n_features))))
     wanted = _wanted_blocks(scenes, config, limit)
     features, valid, rows, cols, statistics, golden = [], [], [], [], [], []
+
+    def look(blocks: list[TileBlock]) -> tuple[list[TileBlock], Tensor]:
+        return blocks, embedder.features(blocks)
+
     with tqdm(total=sum(int(mask.sum()) for mask in wanted), desc="fitting", unit="block", disable=None) as progress:
         for scene, mask in zip(scenes, wanted, strict=True):
             tiles = stream_tiles(scene, scene.grid(config), config, wanted=_chooser(mask))
-            for blocks in in_batches(tiles, config.embed.batch_size):
-                features.append(embedder.features(blocks).cpu())
+            batches = in_batches(tiles, config.embed.batch_size)
+            for blocks, found in side_by_side(look, batches, threads=config.runtime.threads, device=embedder.device):
+                features.append(found)
                 for block in blocks:
                     valid.append(block.cut(block.valid) if len(n_features) > 1 else np.ones((len(block), 1, 1), bool))
                     rows.append(block.rows)
@@ -132,7 +136,7 @@ def _draw_sample(scenes: Sequence[Scene], config: Config, embedder: Embedder) ->
     if not rows:
         _refuse_small_sample(scenes, 0, config)
     return Sample(
-        features=torch.cat(features),
+        features=joined(features),
         valid=np.concatenate(valid),
         rows=np.concatenate(rows),
         cols=np.concatenate(cols),
@@ -183,17 +187,14 @@ def _fold_tiles(sample: Sample, wanted: int) -> int:
     return 1
 
 
-def _heads(
-    embedder: Embedder, n_bands: int, features: Tensor, halves: NDArray[np.int64], config: Config
-) -> tuple[Autoencoder, ...]:
+def _with_heads(bare: Embedder, n_bands: int, features: Tensor, halves: NDArray[np.int64], config: Config) -> Embedder:
     """Read the heads from a file, or train them on a folder of broad imagery or on the scenes themselves."""
-    head, backbone = config.embed.head, embedder.backbone
+    head = config.embed.head
     if head.path is not None:
-        return load_heads(head.path, backbone, config.embed)
+        return with_heads(bare, load_heads(head.path, bare.backbone, config.embed))
     if head.train_on != "scene":
-        broad = _broad_features(Path(head.train_on), embedder, n_bands, config)
-        return fit_heads(backbone, broad, None, config.embed, seed=config.seed, device=embedder.device)
-    return fit_heads(backbone, features, halves, config.embed, seed=config.seed, device=embedder.device)
+        return with_fitted_heads(bare, _broad_features(Path(head.train_on), bare, n_bands, config), None, config.seed)
+    return with_fitted_heads(bare, features, halves, config.seed)
 
 
 def _broad_features(folder: Path, embedder: Embedder, n_bands: int, config: Config) -> Tensor:
@@ -208,7 +209,7 @@ def _broad_features(folder: Path, embedder: Embedder, n_bands: int, config: Conf
             wrong = f"has {len(scene.bands)} bands, the scenes have {n_bands}"
             raise SceneError(path, wrong, "broad imagery needs the bands of the scenes; choose common ones with --bands")
         parts.append(_draw_sample([scene], config, replace(embedder, normalizer=fit_normalizer([scene], config))).features)
-    return torch.cat(parts)
+    return joined(parts)
 
 
 def _band_statistics(statistics: NDArray[np.float64]) -> BandStatistics:

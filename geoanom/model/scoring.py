@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from geoanom.errors import SceneError
 from geoanom.layer.pixelerror import PixelErrors, PixelErrorWriter
 from geoanom.layer.scoremap import ScoreMap
 from geoanom.embed.embedder import in_batches
+from geoanom.embed.threads import one_thread, side_by_side
 from geoanom.model.core import band_statistics
 from geoanom.raster.blocks import Panel, Tally, stream_tiles
 
@@ -43,7 +45,7 @@ class _Columns:
     top_band: list[NDArray[np.int64]] = field(default_factory=list)
     top_band_sigma: list[NDArray[np.float64]] = field(default_factory=list)
 
-    def add(self, blocks: Sequence[TileBlock], encoded: Encoded, model: Model) -> None:
+    def add(self, blocks: Sequence[TileBlock], encoded: Encoded, raw: NDArray[np.float64], model: Model) -> None:
         rows, cols = np.concatenate([b.rows for b in blocks]), np.concatenate([b.cols for b in blocks])
         statistics = [band_statistics(block, model.embedder.normalizer) for block in blocks]
         band, sigma = model.band_statistics.furthest(np.concatenate(statistics))
@@ -51,12 +53,13 @@ class _Columns:
         self.cols.append(cols)
         self.valid_fraction.extend(block.valid_fraction for block in blocks)
         self.embedding.append(encoded.embedding)
-        self.raw.append(model.raw_scores(encoded, model.halves(rows, cols)))
+        self.raw.append(raw)
         self.recon_error.append(encoded.recon_error)
         self.top_band.append(band)
         self.top_band_sigma.append(sigma)
 
 
+@one_thread()
 def score_scene(
     scene: Scene, model: Model, config: Config, workdir: Path, *, keep_embedding: bool = False, watch: Callable[[Panel], None] | None = None
 ) -> ScoreMap:
@@ -99,13 +102,19 @@ def _walk(
     grid = scene.grid(model.config)
     reading = model.config.model_copy(update={"sources": config.sources, "runtime": config.runtime})
     with tqdm(total=len(grid), desc=f"scoring {scene.name}", unit="tile", disable=None) as progress:
-        tiles = stream_tiles(scene, grid, reading, watch=watch, tally=tally)
-        for blocks in in_batches(tiles, model.config.embed.batch_size):
-            encoded = model.encode(blocks)
-            columns.add(blocks, encoded, model)
+        batches = in_batches(stream_tiles(scene, grid, reading, watch=watch, tally=tally), model.config.embed.batch_size)
+        judge = partial(_judge, model)
+        for blocks, encoded, raw in side_by_side(judge, batches, threads=config.runtime.threads, device=model.embedder.device):
+            columns.add(blocks, encoded, raw, model)
             if writer is not None and encoded.pixel_error is not None:
                 writer.add(blocks, encoded.pixel_error)
             progress.update(tally.tiles_scored + tally.tiles_masked - progress.n)
+
+
+def _judge(model: Model, blocks: list[TileBlock]) -> tuple[list[TileBlock], Encoded, NDArray[np.float64]]:
+    encoded = model.encode(blocks)
+    halves = np.concatenate([model.halves(block.rows, block.cols) for block in blocks])
+    return blocks, encoded, model.raw_scores(encoded, halves)
 
 
 def _score_map(
