@@ -93,7 +93,7 @@ class Member(Section):
     """One detector of the ensemble."""
 
     name: str
-    on: Literal["embedding", "features"] = Field("embedding", description="what its rows are: the embedding, or the standardized features")
+    input: Literal["embedding", "features"] = Field("embedding", description="what its rows are: the embedding, or the standardized features")
     params: dict[str, Any] = {}
 
 
@@ -101,7 +101,7 @@ class Detect(Section):
     """Who votes."""
 
     members: tuple[Member, ...] = Field(
-        (Member(name="rx", on="features"), Member(name="knn", on="features", params={"whiten": True})), min_length=1
+        (Member(name="rx", input="features"), Member(name="knn", input="features", params={"whiten": True})), min_length=1
     )
     reconstruction: bool = Field(default=True, description="let the reconstruction error vote, too")
 

@@ -177,9 +177,7 @@ def select(scores: ScoreMap, rule: Threshold) -> NDArray[np.bool_]:
     return chosen
 
 
-def _score_one(
-    scene: Scene, model: Model, config: Config, workdir: Path, outputs: Outputs, thumbnail: Thumbnail | None
-) -> ScoreMap:
+def _score_one(scene: Scene, model: Model, config: Config, workdir: Path, outputs: Outputs, thumbnail: Thumbnail | None) -> ScoreMap:
     watch = thumbnail.add if thumbnail is not None else None
     return score_scene(scene, model, config, workdir, keep_embedding=outputs.embeddings is not None, watch=watch)
 

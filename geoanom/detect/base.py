@@ -7,11 +7,16 @@ the same for a row whatever the other rows are, the same bits for the same seed;
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geoanom.detect.whiten import fit_whitener
+
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 FLAT = 1e-5
@@ -21,10 +26,15 @@ FLAT = 1e-5
 class Detector(ABC):
     """Fits a reference and scores rows; subclasses see standardized rows and need no guards of their own."""
 
-    def __init__(self) -> None:
-        """Start unfitted."""
-        self._center: NDArray[np.float64] | None = None
-        self._spread: NDArray[np.float64] | None = None
+    def __init__(self, *, whiten: bool = False) -> None:
+        """Start unfitted.
+
+        Args:
+            whiten: let directions that vary little count as much as those that vary a lot.
+        """
+        self._whiten = whiten
+        self._place: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
+        self._n_columns = 0
 
     def fit(self, rows: NDArray[np.floating], seed: int) -> None:
         """Freeze the reference.
@@ -37,9 +47,11 @@ class Detector(ABC):
             ValueError: rows that are not a finite, non-empty table.
         """
         table = _checked(rows)
-        self._center = np.median(table, axis=0)
-        self._spread = _robust_spread(table, self._center)
-        self._fit((table - self._center) / self._spread, seed)
+        center = np.median(table, axis=0)
+        scaler = _Scaler(center=center, spread=_robust_spread(table, center))
+        self._n_columns = table.shape[1]
+        self._place = fit_whitener(scaler(table)).after(scaler) if self._whiten else scaler
+        self._fit(self._place(table), seed)
 
     def score(self, rows: NDArray[np.floating]) -> NDArray[np.float64]:
         """Score rows against the reference.
@@ -53,23 +65,34 @@ class Detector(ABC):
         Raises:
             ValueError: not fitted, or rows that are not a finite table of the reference's width.
         """
-        if self._center is None or self._spread is None:
+        if self._place is None:
             raise ValueError("the detector is not fitted")
         table = _checked(rows)
-        if table.shape[1] != len(self._center):
-            raise ValueError(f"rows have {table.shape[1]} columns, the reference has {len(self._center)}")
-        scores = np.asarray(self._score((table - self._center) / self._spread), np.float64)
+        if table.shape[1] != self._n_columns:
+            raise ValueError(f"rows have {table.shape[1]} columns, the reference has {self._n_columns}")
+        scores = np.asarray(self._score(self._place(table)), np.float64)
         if not np.isfinite(scores).all():
             raise ValueError(f"{type(self).__name__} gave scores that are not finite")
         return scores
 
     @abstractmethod
     def _fit(self, rows: NDArray[np.float64], seed: int) -> None:
-        """Fit on standardized rows (n, d)."""
+        """Fit on standardized, perhaps whitened rows (n, d)."""
 
     @abstractmethod
     def _score(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Score standardized rows (n, d) as (n,)."""
+        """Score rows (n, d), placed like those of the fit, as (n,)."""
+
+
+@dataclass(frozen=True)
+class _Scaler:
+    """Columns in robust standard deviations."""
+
+    center: NDArray[np.float64]
+    spread: NDArray[np.float64]
+
+    def __call__(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        return (rows - self.center) / self.spread
 
 
 def _checked(rows: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -59,7 +59,7 @@ class Jury:
         for half in range(HALVES):
             for places in _chunks(np.flatnonzero(halves == half)):
                 for m, (member, pair) in enumerate(zip(self.members, self.detectors, strict=True)):
-                    scores[places, m] = pair[half].score(rows[member.on][places])
+                    scores[places, m] = pair[half].score(rows[member.input][places])
         return scores
 
 
@@ -79,7 +79,7 @@ def fit_jury(members: Sequence[Member], rows: Mapping[str, NDArray[np.float32]],
     for member in members:
         pair: tuple[Detector, Detector] = (make_detector(member), make_detector(member))
         for half, detector in enumerate(pair):
-            detector.fit(rows[member.on][halves != half], seed)
+            detector.fit(rows[member.input][halves != half], seed)
         pairs.append(pair)
     return Jury(members=tuple(members), detectors=tuple(pairs))
 

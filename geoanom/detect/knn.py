@@ -8,7 +8,6 @@ import numpy as np
 import torch
 
 from geoanom.detect.base import Detector
-from geoanom.detect.whiten import Whitener, fit_whitener
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -24,15 +23,13 @@ class Knn(Detector):
     """
 
     def __init__(self, *, k: int = 5, whiten: bool = False) -> None:
-        """Set the number of neighbours, and whether directions that vary little count as much as those that vary a lot."""
-        super().__init__()
-        self._k, self._with_whitener = k, whiten
-        self._whitener: Whitener | None = None
+        """Set the number of neighbours, and whether rows are whitened first."""
+        super().__init__(whiten=whiten)
+        self._k = k
 
     def _fit(self, rows: NDArray[np.float64], seed: int) -> None:  # noqa: ARG002 - nothing here is random
-        self._whitener = fit_whitener(rows) if self._with_whitener else None
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self._reference = self._placed(rows)
+        self._reference = torch.from_numpy(rows).to(self._device)
         self._norms = self._reference.square().sum(dim=1)
 
     def _score(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -41,12 +38,8 @@ class Knn(Detector):
 
     def _mean_distance(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
         padded = np.resize(rows, (CHUNK_ROWS, rows.shape[1]))
-        queries = self._placed(padded)
+        queries = torch.from_numpy(padded).to(self._device)
         squared = queries.square().sum(dim=1, keepdim=True) + self._norms - 2 * queries @ self._reference.T
         nearest = squared.topk(min(self._k, len(self._reference)), largest=False).values
         distances: NDArray[np.float64] = nearest.clamp_min(0.0).sqrt().mean(dim=1).cpu().numpy()
         return distances[: len(rows)]
-
-    def _placed(self, rows: NDArray[np.float64]) -> torch.Tensor:
-        placed = rows if self._whitener is None else self._whitener(rows)
-        return torch.from_numpy(np.ascontiguousarray(placed)).to(self._device)

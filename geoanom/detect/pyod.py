@@ -27,13 +27,13 @@ class PyodDetector(Detector):
     """``module:class`` below ``pyod.models``."""
     defaults: ClassVar[dict[str, Any]] = {}
 
-    def __init__(self, **params: Any) -> None:
+    def __init__(self, *, whiten: bool = False, **params: Any) -> None:
         """Take parameters of the PyOD model.
 
         Raises:
             ConfigError: a parameter that the model does not have.
         """
-        super().__init__()
+        super().__init__(whiten=whiten)
         module, _, name = self.target.partition(":")
         self._class: type[BaseDetector] = getattr(import_module(f"pyod.models.{module}"), name)
         self._known = set(inspect.signature(self._class).parameters)

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geoanom.detect.base import Detector
-from geoanom.detect.whiten import fit_whitener
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -16,9 +15,13 @@ if TYPE_CHECKING:
 class Rx(Detector):
     """Squared Mahalanobis distance to the reference in float64, with shrinkage (Reed and Yu 1990, doi:10.1109/29.60107)."""
 
-    def _fit(self, rows: NDArray[np.float64], seed: int) -> None:  # noqa: ARG002 - nothing here is random
-        self._whiten = fit_whitener(rows)
+    def __init__(self) -> None:
+        """Whiten: in whitened rows the Mahalanobis distance is the length."""
+        super().__init__(whiten=True)
+
+    def _fit(self, rows: NDArray[np.float64], seed: int) -> None:
+        """Nothing is left to be learned."""
 
     def _score(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
-        squared: NDArray[np.float64] = np.square(self._whiten(rows)).sum(axis=1)
+        squared: NDArray[np.float64] = np.square(rows).sum(axis=1)
         return squared

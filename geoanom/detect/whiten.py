@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from numpy.typing import NDArray
 
 SHRINKAGE = 0.05
@@ -29,6 +31,10 @@ class Whitener:
         """Whitened rows (n, d)."""
         whitened: NDArray[np.float64] = (rows - self.mean) @ self.directions
         return whitened
+
+    def after(self, first: Callable[[NDArray[np.float64]], NDArray[np.float64]]) -> Callable[[NDArray[np.float64]], NDArray[np.float64]]:
+        """Another map, then this one."""
+        return lambda rows: self(first(rows))
 
 
 def fit_whitener(rows: NDArray[np.float64]) -> Whitener:

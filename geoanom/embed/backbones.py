@@ -46,6 +46,9 @@ class Autoencoder(nn.Module, ABC):
     def prepare(self, features: Tensor) -> None:
         """Learn what must be known before training, such as the features' scale, from (n, ...) features."""
 
+    def settle(self, features: Tensor) -> None:
+        """Learn what must be known after training, such as what residuals are usual, from the training tiles (n, ...)."""
+
     @abstractmethod
     def rows(self, features: Tensor) -> Tensor:
         """Features (n, ...) as standardized rows (n, F) that a detector can take."""
@@ -68,6 +71,8 @@ class Backbone(nn.Module, ABC):
 
     n_features: tuple[int, ...]
     """Shape of one tile's features."""
+    in_pixels: bool = False
+    """True where pixels are reconstructed, so that there is an error for every pixel."""
 
     @abstractmethod
     def features(self, patches: Tensor, valid: Tensor, places: Sequence[Places]) -> Tensor:
@@ -124,7 +129,7 @@ class PooledBackbone(Backbone):
     def _window_means(self, maps: Tensor, mask: Tensor, places: Sequence[Places], n_patches: int) -> Tensor:
         """Means of one stage's maps over the valid part of each window, (n, 2 * channel)."""
         step = mask.shape[-1] / maps.shape[-1]  # pixels of the scene in one cell of the map
-        weight = adaptive_avg_pool2d(mask, maps.shape[-2:]) + 1e-6
+        weight = adaptive_avg_pool2d(mask, (maps.shape[-2], maps.shape[-1])) + 1e-6
         weighted = torch.cat([maps * weight, weight], dim=1)
         cells = max(1, round(self.tile_size / step))
         rows = []

@@ -10,7 +10,8 @@ from __future__ import annotations
 import itertools
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, TypeVar
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 CHUNK_TILES = 256
 Block = TypeVar("Block")
+Ask = Callable[["Autoencoder", Tensor, Tensor], "NDArray[np.float32]"]
+"""Takes a head, some tiles' features and their places, and gives one row of numbers for each tile."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +43,15 @@ class Encoded:
     embedding: NDArray[np.float32]
     """(n, d)."""
     features: NDArray[np.float32]
-    """(n, F) standardized features."""
+    """(n, F) standardized features, as the tile's judge sees them."""
     recon_error: NDArray[np.float64]
     """(n,) reconstruction error by the head that was not trained on the tile's half."""
     pixel_error: NDArray[np.float32] | None
     """(n, size, size) the same per pixel, where pixels are reconstructed."""
 
-    def rows(self, name: str) -> NDArray[np.float32]:
-        """The table of a name: embedding or features."""
-        return self.embedding if name == "embedding" else self.features
+    def rows(self) -> dict[str, NDArray[np.float32]]:
+        """What detectors can work on, by name."""
+        return {"embedding": self.embedding, "features": self.features}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,10 +85,10 @@ class Embedder:
             valid: (n, size, size) where pixels are reconstructed, anything of length n otherwise.
             halves: (n,) the half that each tile belongs to.
         """
-        parts = [
-            self._encode(features[i : i + CHUNK_TILES].to(self.device), valid[i : i + CHUNK_TILES], halves[i : i + CHUNK_TILES])
-            for i in range(0, len(features), CHUNK_TILES)
-        ]
+        parts = []
+        for i in range(0, len(features), CHUNK_TILES):
+            chunk = slice(i, i + CHUNK_TILES)
+            parts.append(self._encode(features[chunk].to(self.device), valid[chunk], halves[chunk]))
         pixel = [part.pixel_error for part in parts if part.pixel_error is not None]
         return Encoded(
             embedding=np.concatenate([part.embedding for part in parts]),
@@ -94,19 +97,37 @@ class Embedder:
             pixel_error=np.concatenate(pixel) if pixel else None,
         )
 
+    def reference_rows(self, features: Tensor, halves: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+        """What detectors are fitted on: every tile as the judge of the other half sees it, since it is that judge's reference."""
+        embedding, rows = [], []
+        for i in range(0, len(features), CHUNK_TILES):
+            chunk = features[i : i + CHUNK_TILES].to(self.device)
+            with torch.inference_mode():
+                embedding.append(_array(self.heads[0].encode(chunk)))
+                rows.append(self._by_head(lambda head, part, _: _array(head.rows(part)), chunk, 1 - halves[i : i + CHUNK_TILES]))
+        return {"embedding": np.concatenate(embedding), "features": np.concatenate(rows)}
+
     def _encode(self, features: Tensor, valid: NDArray[np.bool_], halves: NDArray[np.int64]) -> Encoded:
         usable = torch.from_numpy(valid).to(self.device)
         with torch.inference_mode():
-            embedding, rows = self.heads[0].encode(features), self.heads[0].rows(features)
-            errors = [head.errors(features, usable) for head in self.heads]
-        chosen = halves % len(self.heads)
-        pixel = [_array(e.pixel) for e in errors if e.pixel is not None]
-        return Encoded(
-            embedding=_array(embedding),
-            features=_array(rows),
-            recon_error=_pick([_array(e.tile).astype(np.float64) for e in errors], chosen),
-            pixel_error=_pick(pixel, chosen) if pixel else None,
-        )
+            embedding = _array(self.heads[0].encode(features))
+            rows = self._by_head(lambda head, part, _: _array(head.rows(part)), features, halves)
+            tile = self._by_head(lambda head, part, i: _array(head.errors(part, usable[i]).tile), features, halves)
+            pixel = self._by_head(lambda head, part, i: _pixel_errors(head, part, usable[i]), features, halves) if self.backbone.in_pixels else None
+        return Encoded(embedding=embedding, features=rows, recon_error=tile.astype(np.float64), pixel_error=pixel)
+
+    def _by_head(self, ask: Ask, features: Tensor, judges: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Let each tile be asked about by its judge's head."""
+        chosen, out = judges % len(self.heads), None
+        for h, head in enumerate(self.heads):
+            places = np.flatnonzero(chosen == h)
+            if len(places):
+                part = ask(head, features[torch.from_numpy(places)], torch.from_numpy(places))
+                out = np.empty((len(features), *part.shape[1:]), np.float32) if out is None else out
+                out[places] = part
+        if out is None:
+            raise ValueError("no tiles to encode")
+        return out
 
     def _precision(self) -> AbstractContextManager[object]:
         if self.settings.precision == "bf16":
@@ -139,11 +160,11 @@ def with_fitted_heads(embedder: Embedder, features: Tensor, halves: NDArray[np.i
     parts = [features] if halves is None else [features[torch.from_numpy(halves != half)] for half in range(2)]
     heads = []
     for i, part in enumerate(parts):
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             head = embedder.backbone.autoencoder(settings)
-        head.prepare(features)
-        heads.append(train(head, part, settings.training, seed=seed, device=device, title=f"training {i + 1}/{len(parts)}"))
+            head.prepare(features)
+            heads.append(train(head, part, settings.training, seed=seed, device=device, title=f"training {i + 1}/{len(parts)}"))
     return with_heads(embedder, heads)
 
 
@@ -157,6 +178,8 @@ def _array(tensor: Tensor) -> NDArray[np.float32]:
     return array
 
 
-def _pick(tables: list[NDArray[Any]], chosen: NDArray[np.int64]) -> NDArray[Any]:
-    """Row i of the table that is chosen for i."""
-    return np.stack(tables)[chosen, np.arange(len(chosen))]
+def _pixel_errors(head: Autoencoder, features: Tensor, valid: Tensor) -> NDArray[np.float32]:
+    pixel = head.errors(features, valid).pixel
+    if pixel is None:
+        raise TypeError(f"{type(head).__name__} has no pixel errors")
+    return _array(pixel)

@@ -34,7 +34,9 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(n_threads)
 
 
-def side_by_side(function: Callable[[Item], Result], items: Iterable[Item], *, threads: int | None, device: torch.device) -> Iterator[Result]:
+def side_by_side(
+    function: Callable[[Item], Result], items: Iterable[Item], *, threads: int | None, device: torch.device
+) -> Iterator[Result]:
     """Map a function over items in order, some of them at the same time.
 
     Args:

@@ -39,7 +39,7 @@ def train(model: Autoencoder, features: Tensor, settings: Training, *, seed: int
     schedule = CosineAnnealingLR(optimizer, settings.epochs * -(-len(kept) // settings.batch_size))
     best, best_state, stale = float("inf"), copy.deepcopy(model.state_dict()), 0
     for _ in tqdm(range(settings.epochs), desc=title, unit="epoch", disable=None):
-        for batch in kept[torch.randperm(len(kept), generator=draw)].split(settings.batch_size):
+        for batch in torch.split(kept[torch.randperm(len(kept), generator=draw)], settings.batch_size):
             optimizer.zero_grad()
             trimmed(model.losses(features[batch].to(device)), settings.trim_fraction).backward()
             optimizer.step()
@@ -52,7 +52,9 @@ def train(model: Autoencoder, features: Tensor, settings: Training, *, seed: int
         if stale >= settings.patience:
             break
     model.load_state_dict(best_state)
-    return model.eval().requires_grad_(False)
+    model.eval().requires_grad_(False)
+    model.settle(features.to(device))
+    return model
 
 
 def trimmed(losses: Tensor, fraction: float) -> Tensor:
@@ -62,6 +64,8 @@ def trimmed(losses: Tensor, fraction: float) -> Tensor:
 
 
 def _held_out_loss(model: Autoencoder, features: Tensor, settings: Training, device: torch.device) -> float:
+    model.eval()
     with torch.no_grad():
-        losses = torch.cat([model.losses(part.to(device)) for part in features.split(settings.batch_size)])
+        losses = torch.cat([model.losses(part.to(device)) for part in torch.split(features, settings.batch_size)])
+    model.train()
     return float(trimmed(losses, settings.trim_fraction))

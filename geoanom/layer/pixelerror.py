@@ -26,8 +26,6 @@ class PixelErrors:
     """A finished file of pixel errors."""
 
     path: Path
-    threshold: float
-    """Errors above this are unusual for the model's training scenes."""
 
     def read(self, window: Window) -> NDArray[np.float32]:
         """(row, col) errors of a window inside the scene, NaN where there is none."""

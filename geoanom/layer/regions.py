@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from affine import Affine
 from rasterio.features import shapes
-from scipy.ndimage import label
+from scipy.ndimage import binary_dilation, binary_fill_holes, binary_opening, label
 from shapely import box, unary_union
 from shapely.geometry import shape
+from skimage.filters import threshold_otsu
 
 from geoanom.raster.grid import Window
 
@@ -27,7 +28,10 @@ EIGHT = np.ones((3, 3), int)
 """Cells that share an edge or a corner are neighbours."""
 CELLS_A_PLACE = 9
 """On average; beyond it, places no longer grow into their surroundings when the k most unusual ones are asked for."""
-SPECK_PX = 4
+SPECK_PX = 7
+"""Refined outlines are at least this wide."""
+REACH_PX = 24
+"""How far a refined outline may reach beyond its cells: a tile sees more than its core."""
 
 
 def connected(selected: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
@@ -60,7 +64,7 @@ def top_places(scores: ScoreMap, k: int) -> NDArray[np.bool_]:
 
 
 def outline_of(cells: NDArray[np.bool_], grid: TileGrid, errors: PixelErrors | None) -> BaseGeometry:
-    """Outline of a group of cells in pixel corners (col, row), refined to its badly reconstructed pixels where they are known."""
+    """Outline of a group of cells in pixel corners (col, row), refined to its badly reconstructed pixels where these are known."""
     coarse = unary_union([box(w.col_off, w.row_off, w.col_end, w.row_end) for w in _cores(cells, grid)])
     if errors is None:
         return coarse
@@ -69,20 +73,28 @@ def outline_of(cells: NDArray[np.bool_], grid: TileGrid, errors: PixelErrors | N
 
 
 def _refined(cells: NDArray[np.bool_], grid: TileGrid, errors: PixelErrors) -> BaseGeometry | None:
+    """The badly reconstructed part of the cells and of their near surroundings, told apart by Otsu's threshold; None if there is none."""
     cores = list(_cores(cells, grid))
-    top, left = min(w.row_off for w in cores), min(w.col_off for w in cores)
-    bottom, right = max(w.row_end for w in cores), max(w.col_end for w in cores)
-    frame = Window(row_off=top, col_off=left, height=bottom - top, width=right - left)
+    top, left = min(w.row_off for w in cores) - REACH_PX, min(w.col_off for w in cores) - REACH_PX
+    bottom, right = max(w.row_end for w in cores) + REACH_PX, max(w.col_end for w in cores) + REACH_PX
+    frame = Window(row_off=top, col_off=left, height=bottom - top, width=right - left).within(grid.height, grid.width)
     inside = np.zeros((frame.height, frame.width), bool)
     for core in cores:
-        inside[core.row_off - top : core.row_end - top, core.col_off - left : core.col_end - left] = True
-    bad = inside & (errors.read(frame) > errors.threshold)
-    labels, n = label(bad, EIGHT)
-    sizes = np.bincount(labels.ravel(), minlength=n + 1)
-    bad &= sizes[labels] >= SPECK_PX
-    if not bad.any():
+        rows = slice(core.row_off - frame.row_off, core.row_end - frame.row_off)
+        inside[rows, core.col_off - frame.col_off : core.col_end - frame.col_off] = True
+    near = binary_dilation(inside, EIGHT, iterations=REACH_PX)
+    field = errors.read(frame)
+    known = near & np.isfinite(field)
+    if not known.any() or np.ptp(field[known]) == 0:
         return None
-    return unary_union([shape(s) for s, _ in shapes(bad.astype(np.uint8), mask=bad, transform=Affine.translation(left, top))])
+    bad = known & (field > threshold_otsu(field[known]))
+    bad = binary_fill_holes(binary_opening(bad, np.ones((SPECK_PX, SPECK_PX), bool)))
+    labels, _ = label(bad, EIGHT)
+    kept = np.isin(labels, np.unique(labels[inside & bad])) & bad
+    if not kept.any():
+        return None
+    place = Affine.translation(frame.col_off, frame.row_off)
+    return unary_union([shape(s) for s, _ in shapes(kept.astype(np.uint8), mask=kept, transform=place)])
 
 
 def _cores(cells: NDArray[np.bool_], grid: TileGrid) -> Iterator[Window]:

@@ -81,7 +81,6 @@ def load_model(folder: Path, device: str = "auto") -> Model:
         jury=fit_jury(config.detect.members, reference.rows, reference.halves, config.seed),
         ensemble=_ensemble(tree["calibration"], tensors),
         band_statistics=BandStatistics(center=tensors["band_center"], spread=tensors["band_spread"]),
-        pixel_threshold=tree["pixel_threshold"],
         scenes=tuple(TrainingScene(**scene) for scene in tree["scenes"]),
         golden=Golden(block=_golden_block(tensors, config), raw=np.array(tree["golden_scores"], np.float64)),
     )
@@ -108,7 +107,6 @@ def _files(model: Model) -> dict[str, bytes]:
             "members": [_tail(c) for c in model.ensemble.members],
             "joint": _tail(model.ensemble.joint),
         },
-        "pixel_threshold": model.pixel_threshold,
         "scenes": [asdict(scene) for scene in model.scenes],
         "golden_scores": model.golden.raw.tolist(),
         "sha256": {name: hashlib.sha256(content).hexdigest() for name, content in files.items()},

@@ -92,8 +92,6 @@ class Model:
     jury: Jury
     ensemble: Ensemble
     band_statistics: BandStatistics
-    pixel_threshold: float | None
-    """Pixel errors above this are unusual; None where pixels are not reconstructed."""
     scenes: tuple[TrainingScene, ...]
     golden: Golden
 
@@ -124,5 +122,5 @@ def encode(embedder: Embedder, blocks: Sequence[TileBlock], fold_tiles: int) -> 
 
 def raw_scores(jury: Jury, encoded: Encoded, halves: NDArray[np.int64], *, reconstruction: bool) -> NDArray[np.float64]:
     """Raw scores (n, member) of the detectors and, last, the reconstruction error."""
-    scores = jury.raw_scores({"embedding": encoded.embedding, "features": encoded.features}, halves)
+    scores = jury.raw_scores(encoded.rows(), halves)
     return np.column_stack([scores, encoded.recon_error]) if reconstruction else scores

@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 
 MAX_SAMPLE_BYTES = 2**30
 N_GOLDEN = 4
-PIXEL_QUANTILE = 0.99
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +75,8 @@ def fit_model(scenes: Sequence[Scene], config: Config) -> Model:
     halves = half_of(sample.rows, sample.cols, fold_tiles)
     embedder = _with_heads(bare, len(scenes[0].bands), sample.features, halves, config)
     encoded = embedder.encode(sample.features, sample.valid, halves)
-    rows = {name: encoded.rows(name) for name in sorted({member.on for member in config.detect.members})}
+    used = {member.input for member in config.detect.members}
+    rows = {name: table for name, table in embedder.reference_rows(sample.features, halves).items() if name in used}
     jury = fit_jury(config.detect.members, rows, halves, config.seed)
     raw = raw_scores(jury, encoded, halves, reconstruction=config.detect.reconstruction)
     golden = encode(embedder, [sample.golden], fold_tiles)
@@ -93,11 +93,8 @@ def fit_model(scenes: Sequence[Scene], config: Config) -> Model:
             jury=jury,
             ensemble=fit_ensemble(raw, config.calibrate),
             band_statistics=_band_statistics(sample.statistics),
-            pixel_threshold=_pixel_threshold(encoded.pixel_error, sample.valid),
             scenes=tuple(TrainingScene(scene.name, scene.digest) for scene in scenes),
-            golden=Golden(
-                block=sample.golden, raw=raw_scores(jury, golden, golden_halves, reconstruction=config.detect.reconstruction)
-            ),
+            golden=Golden(block=sample.golden, raw=raw_scores(jury, golden, golden_halves, reconstruction=config.detect.reconstruction)),
         )
     )
 
@@ -106,7 +103,9 @@ def _check_same_bands(scenes: Sequence[Scene]) -> None:
     first = [band.index for band in scenes[0].bands]
     for scene in scenes[1:]:
         if [band.index for band in scene.bands] != first or scene.band_count != scenes[0].band_count:
-            wrong = f"has {len(scene.bands)} usable bands of {scene.band_count}, {scenes[0].name} has {len(first)} of {scenes[0].band_count}"
+            wrong = (
+                f"has {len(scene.bands)} usable bands of {scene.band_count}, {scenes[0].name} has {len(first)} of {scenes[0].band_count}"
+            )
             raise SceneError(scene.uri, wrong, "choose common ones with --bands")
 
 
@@ -115,7 +114,8 @@ def _draw_sample(scenes: Sequence[Scene], config: Config, embedder: Embedder) ->
     n_features = embedder.backbone.n_features
     limit = min(config.fit.max_tiles, MAX_SAMPLE_BYTES // (4 * int(np.prod(n_features))))
     wanted = _wanted_blocks(scenes, config, limit)
-    features, valid, rows, cols, statistics, golden = [], [], [], [], [], []
+    features, valid, rows, cols, statistics = [], [], [], [], []
+    golden: list[TileBlock] = []
 
     def look(blocks: list[TileBlock]) -> tuple[list[TileBlock], Tensor]:
         return blocks, embedder.features(blocks)
@@ -127,7 +127,7 @@ def _draw_sample(scenes: Sequence[Scene], config: Config, embedder: Embedder) ->
             for blocks, found in side_by_side(look, batches, threads=config.runtime.threads, device=embedder.device):
                 features.append(found)
                 for block in blocks:
-                    valid.append(block.cut(block.valid) if len(n_features) > 1 else np.ones((len(block), 1, 1), bool))
+                    valid.append(block.cut(block.valid) if embedder.backbone.in_pixels else np.ones((len(block), 1, 1), bool))
                     rows.append(block.rows)
                     cols.append(block.cols)
                     statistics.append(band_statistics(block, embedder.normalizer))
@@ -215,7 +215,3 @@ def _broad_features(folder: Path, embedder: Embedder, n_bands: int, config: Conf
 def _band_statistics(statistics: NDArray[np.float64]) -> BandStatistics:
     low, center, high = np.percentile(statistics, [16.0, 50.0, 84.0], axis=0)
     return BandStatistics(center=center, spread=np.maximum((high - low) / 2, 1e-6))
-
-
-def _pixel_threshold(errors: NDArray[np.float32] | None, valid: NDArray[np.bool_]) -> float | None:
-    return None if errors is None else float(np.quantile(errors[valid], PIXEL_QUANTILE))

@@ -79,14 +79,14 @@ def score_scene(
     _check_bands(scene, model)
     tally, columns = Tally(), _Columns()
     pixel_path = workdir / f"{scene.digest[:16]}.tif"
-    if model.pixel_threshold is None:
+    if not model.embedder.backbone.in_pixels:
         _walk(scene, model, config, columns, tally, watch, None)
     else:
         with PixelErrorWriter(pixel_path, scene.grid(model.config)) as writer:
             _walk(scene, model, config, columns, tally, watch, writer)
     if not columns.rows:
         _refuse_unscored(scene, model)
-    errors = None if model.pixel_threshold is None else PixelErrors(pixel_path, model.pixel_threshold)
+    errors = PixelErrors(pixel_path) if model.embedder.backbone.in_pixels else None
     return _score_map(scene, model, columns, tally, errors, keep_embedding=keep_embedding)
 
 
@@ -158,5 +158,7 @@ def _check_bands(scene: Scene, model: Model) -> None:
 def _refuse_unscored(scene: Scene, model: Model) -> None:
     size, least = model.config.tiles.size, model.config.tiles.min_valid_fraction
     if min(scene.height, scene.width) < size:
-        raise SceneError(scene.uri, f"is {scene.height} x {scene.width} px, smaller than a tile of {size} px", "use a model with smaller tiles")
+        raise SceneError(
+            scene.uri, f"is {scene.height} x {scene.width} px, smaller than a tile of {size} px", "use a model with smaller tiles"
+        )
     raise SceneError(scene.uri, f"has no tile of {size} px with at least {least:.0%} valid pixels", "check its nodata and masks")

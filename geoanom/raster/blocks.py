@@ -239,4 +239,6 @@ def _check_damage(scene: Scene, tally: Tally, config: Config) -> None:
     total = -(-scene.height // scene.block_height) * -(-scene.width // scene.block_width)
     lost = len(tally.damaged_blocks)
     if lost > config.sources.max_damaged_fraction * total:
-        raise SceneError(scene.uri, f"is damaged: {lost} blocks could not be decoded", "copy it again, or raise sources.max_damaged_fraction")
+        raise SceneError(
+            scene.uri, f"is damaged: {lost} blocks could not be decoded", "copy it again, or raise sources.max_damaged_fraction"
+        )

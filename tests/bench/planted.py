@@ -29,7 +29,9 @@ GAP_PX = 80
 N_PATCHES = 12
 
 
-def plant(scene: NDArray[np.uint16], sources: list[NDArray[np.uint8]], *, seed: int, size: int, match: str) -> tuple[NDArray[np.uint16], list[tuple[int, int]]]:
+def plant(
+    scene: NDArray[np.uint16], sources: list[NDArray[np.uint8]], *, seed: int, size: int, match: str
+) -> tuple[NDArray[np.uint16], list[tuple[int, int]]]:
     """A copy of the scene (band, row, col) with patches in it, and the row and column of each patch's corner."""
     rng = np.random.default_rng([seed, size])
     out = scene.copy()
