@@ -137,11 +137,12 @@ def score_open(scenes: Sequence[Scene], model: Model, config: Config, outputs: O
     outputs.check(len(scenes))
     failed = list(failures)
     thumbnail = Thumbnail(scenes[0]) if outputs.quicklook else None
+    watch, keep_embedding = thumbnail.add if thumbnail else None, outputs.embeddings is not None
     with tempfile.TemporaryDirectory(prefix="geoanom-") as workdir:
         maps: list[ScoreMap] = []
         for scene in scenes:
             try:
-                maps.append(_score_one(scene, model, config, Path(workdir), outputs, thumbnail))
+                maps.append(score_scene(scene, model, config, Path(workdir), keep_embedding=keep_embedding, watch=watch))
             except InputError as error:
                 failed.append(error)
         if not maps:
@@ -175,11 +176,6 @@ def select(scores: ScoreMap, rule: Threshold) -> NDArray[np.bool_]:
         return most_anomalous(scores.statistic, rule.contamination)
     chosen: NDArray[np.bool_] = scores.q_value <= (rule.fdr or 0.0)
     return chosen
-
-
-def _score_one(scene: Scene, model: Model, config: Config, workdir: Path, outputs: Outputs, thumbnail: Thumbnail | None) -> ScoreMap:
-    watch = thumbnail.add if thumbnail is not None else None
-    return score_scene(scene, model, config, workdir, keep_embedding=outputs.embeddings is not None, watch=watch)
 
 
 def _write(layer: AnomalyLayer, maps: list[ScoreMap], model: Model, outputs: Outputs, thumbnail: Thumbnail | None) -> None:

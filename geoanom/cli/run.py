@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,6 +10,8 @@ from geoanom.cli.options import CALL, CONFIGURE, CUT, FILE, OVERWRITE, READ, RUN
 from geoanom.errors import ExitCode
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from geoanom.config import Config
     from geoanom.layer.anomaly import AnomalyLayer
     from geoanom.pipeline import Outcome, Outputs
@@ -98,5 +99,6 @@ def _summary(layer: AnomalyLayer, config: Config) -> str:
     masked = sum(summary.tiles_masked for summary in layer.scenes)
     tiles = f"{scored} tiles scored" + (f", {masked} masked" if masked else "")
     if len(layer) == 0:
-        return f"nothing is significant at a false discovery rate of {config.threshold.fdr:g}; --top 20 shows the most unusual places ({tiles})"
+        rate = f"a false discovery rate of {config.threshold.fdr:g}"
+        return f"nothing is significant at {rate}; --top 20 shows the most unusual places ({tiles})"
     return f"{len(layer)} anomalies ({tiles})"

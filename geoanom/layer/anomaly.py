@@ -93,12 +93,12 @@ def anomalies_of(scores: ScoreMap, selected: NDArray[np.bool_], model_id: str) -
     position[scores.order()] = np.arange(len(scores))
     groups = [(group, places[group]) for group in connected(cells)]
     groups.sort(key=lambda item: int(position[item[1]].min()))
-    found = [_anomaly(scores, group, tiles, position, rank, model_id) for rank, (group, tiles) in enumerate(groups, 1)]
+    found = [_anomaly(scores, group, tiles, position, rank=rank, model_id=model_id) for rank, (group, tiles) in enumerate(groups, 1)]
     return sorted(found, key=lambda anomaly: anomaly.cell)
 
 
 def _anomaly(
-    scores: ScoreMap, group: NDArray[np.bool_], tiles: NDArray[np.int64], position: NDArray[np.int64], rank: int, model_id: str
+    scores: ScoreMap, group: NDArray[np.bool_], tiles: NDArray[np.int64], position: NDArray[np.int64], *, rank: int, model_id: str
 ) -> Anomaly:
     worst = int(tiles[position[tiles].argmin()])
     cell = int(scores.rows[worst]), int(scores.cols[worst])

@@ -39,7 +39,7 @@ def dumps(layer: AnomalyLayer) -> str:
     """The layer as text, one feature a line."""
     geometries = [to_rfc7946(anomaly.outline, anomaly.scene.georef) for anomaly in layer.anomalies]
     features = [_dump(_feature(a, g, layer.model_id)) for a, g in zip(layer.anomalies, geometries, strict=True)]
-    head = {"type": "FeatureCollection", "geoanom": _provenance(layer)}
+    head: dict[str, Any] = {"type": "FeatureCollection", "geoanom": _provenance(layer)}
     bbox = _bbox([g for g in geometries if g is not None], in_pixels=any(a.scene.georef.is_pixel_space for a in layer.anomalies))
     if bbox:
         head["bbox"] = bbox

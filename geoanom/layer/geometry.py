@@ -75,7 +75,7 @@ def unary(geometries: list[BaseGeometry]) -> BaseGeometry:
 def _split(polygon: Polygon) -> BaseGeometry:
     """Cut a polygon whose longitudes may run beyond 180 degrees."""
     west, _, east, _ = polygon.bounds
-    if -180.0 <= west and east <= 180.0:
+    if west >= -180.0 and east <= 180.0:
         return polygon
     wrapped = shapely.transform(polygon, _wrap)
     fixed: Polygon | MultiPolygon = antimeridian.fix_polygon(wrapped, fix_winding=True)

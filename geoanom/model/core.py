@@ -67,7 +67,8 @@ class BandStatistics:
 
 def band_statistics(block: TileBlock, normalizer: Normalizer) -> NDArray[np.float64]:
     """Mean and deviation of each normalized band over the valid part of each tile of a block, as (n, 2 * band)."""
-    tiles, valid = block.cut(normalizer(block.values)).astype(np.float64), block.cut(block.valid)[:, None]
+    tiles = block.cut(normalizer(block.values)).astype(np.float64)
+    valid = block.cut(block.valid)[:, None].astype(np.float64)
     count = valid.sum(axis=(2, 3))
     mean = (tiles * valid).sum(axis=(2, 3)) / count
     variance = (np.square(tiles - mean[:, :, None, None]) * valid).sum(axis=(2, 3)) / count

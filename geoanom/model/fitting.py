@@ -75,7 +75,7 @@ def fit_model(scenes: Sequence[Scene], config: Config) -> Model:
     halves = half_of(sample.rows, sample.cols, fold_tiles)
     embedder = _with_heads(bare, len(scenes[0].bands), sample.features, halves, config)
     encoded = embedder.encode(sample.features, sample.valid, halves)
-    used = {member.input for member in config.detect.members}
+    used = {str(member.input) for member in config.detect.members}
     rows = {name: table for name, table in embedder.reference_rows(sample.features, halves).items() if name in used}
     jury = fit_jury(config.detect.members, rows, halves, config.seed)
     raw = raw_scores(jury, encoded, halves, reconstruction=config.detect.reconstruction)

@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from geoanom.detect.calibrate import anomaly_score
 from geoanom.detect.threshold import q_values
+from geoanom.embed.embedder import in_batches
+from geoanom.embed.threads import one_thread, side_by_side
 from geoanom.errors import SceneError
 from geoanom.layer.pixelerror import PixelErrors, PixelErrorWriter
 from geoanom.layer.scoremap import ScoreMap
-from geoanom.embed.embedder import in_batches
-from geoanom.embed.threads import one_thread, side_by_side
 from geoanom.model.core import band_statistics
 from geoanom.raster.blocks import Panel, Tally, stream_tiles
 
@@ -77,29 +77,23 @@ def score_scene(
         SceneError: the bands differ, or no tile can be scored.
     """
     _check_bands(scene, model)
-    tally, columns = Tally(), _Columns()
-    pixel_path = workdir / f"{scene.digest[:16]}.tif"
-    if not model.embedder.backbone.in_pixels:
-        _walk(scene, model, config, columns, tally, watch, None)
+    path = workdir / f"{scene.digest[:16]}.tif"
+    if model.embedder.backbone.in_pixels:
+        with PixelErrorWriter(path, scene.grid(model.config)) as writer:
+            columns, tally = _walk(scene, model, config, watch=watch, writer=writer)
     else:
-        with PixelErrorWriter(pixel_path, scene.grid(model.config)) as writer:
-            _walk(scene, model, config, columns, tally, watch, writer)
+        columns, tally = _walk(scene, model, config, watch=watch)
     if not columns.rows:
         _refuse_unscored(scene, model)
-    errors = PixelErrors(pixel_path) if model.embedder.backbone.in_pixels else None
-    return _score_map(scene, model, columns, tally, errors, keep_embedding=keep_embedding)
+    errors = PixelErrors(path) if model.embedder.backbone.in_pixels else None
+    return _score_map(scene, model, columns, tally, errors=errors, keep_embedding=keep_embedding)
 
 
 def _walk(
-    scene: Scene,
-    model: Model,
-    config: Config,
-    columns: _Columns,
-    tally: Tally,
-    watch: Callable[[Panel], None] | None,
-    writer: PixelErrorWriter | None,
-) -> None:
-    grid = scene.grid(model.config)
+    scene: Scene, model: Model, config: Config, *, watch: Callable[[Panel], None] | None, writer: PixelErrorWriter | None = None
+) -> tuple[_Columns, Tally]:
+    """Judge all tiles, several blocks at a time, in order."""
+    columns, tally, grid = _Columns(), Tally(), scene.grid(model.config)
     reading = model.config.model_copy(update={"sources": config.sources, "runtime": config.runtime})
     with tqdm(total=len(grid), desc=f"scoring {scene.name}", unit="tile", disable=None) as progress:
         batches = in_batches(stream_tiles(scene, grid, reading, watch=watch, tally=tally), model.config.embed.batch_size)
@@ -109,6 +103,7 @@ def _walk(
             if writer is not None and encoded.pixel_error is not None:
                 writer.add(blocks, encoded.pixel_error)
             progress.update(tally.tiles_scored + tally.tiles_masked - progress.n)
+    return columns, tally
 
 
 def _judge(model: Model, blocks: list[TileBlock]) -> tuple[list[TileBlock], Encoded, NDArray[np.float64]]:
@@ -118,7 +113,7 @@ def _judge(model: Model, blocks: list[TileBlock]) -> tuple[list[TileBlock], Enco
 
 
 def _score_map(
-    scene: Scene, model: Model, columns: _Columns, tally: Tally, errors: PixelErrors | None, *, keep_embedding: bool
+    scene: Scene, model: Model, columns: _Columns, tally: Tally, *, errors: PixelErrors | None, keep_embedding: bool
 ) -> ScoreMap:
     order = np.lexsort((np.concatenate(columns.cols), np.concatenate(columns.rows)))
 
