@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from yaml.constructor import ConstructorError
 
 from geoanom.errors import ConfigError
 from geoanom.registry import unknown
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Hashable, Iterable, Mapping
 
 ENV_PREFIX = "GEOANOM_"
 
@@ -26,7 +27,7 @@ ENV_PREFIX = "GEOANOM_"
 class Section(BaseModel):
     """A frozen group of settings that knows no other keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Tiles(Section):
@@ -72,7 +73,7 @@ class Head(Section):
     """The autoencoder that turns features into the embedding."""
 
     hidden: tuple[int, ...] = (128, 64)
-    train_on: Literal["scene"] | str = Field("scene", description="'scene', or a folder of broad imagery")
+    train_on: str = Field("scene", description="'scene', or a folder of broad imagery")
     path: Path | None = Field(None, description="a fitted head file to reuse instead of training one")
 
 
@@ -93,15 +94,15 @@ class Member(Section):
     """One detector of the ensemble."""
 
     name: str
-    input: Literal["embedding", "features"] = Field("embedding", description="what its rows are: the embedding, or the standardized features")
-    params: dict[str, Any] = {}
+    input: Literal["embedding", "features"] = Field("embedding", description="its rows: the embedding, or the standardized features")
+    params: dict[str, JsonValue] = {}
 
 
 class Detect(Section):
     """Who votes."""
 
     members: tuple[Member, ...] = Field(
-        (Member(name="rx", input="features"), Member(name="knn", input="features", params={"whiten": True})), min_length=1
+        (Member(name="rx", input="features"), Member(name="knn", input="features", params={"k": 5, "whiten": True})), min_length=1
     )
     reconstruction: bool = Field(default=True, description="let the reconstruction error vote, too")
 
@@ -136,7 +137,8 @@ class Threshold(Section):
     @model_validator(mode="before")
     @classmethod
     def _default_rule(cls, given: Any) -> Any:
-        return given if isinstance(given, dict) and any(v is not None for v in given.values()) else {"fdr": 0.05}
+        silent = isinstance(given, dict) and given.keys() <= cls.model_fields.keys() and all(v is None for v in given.values())
+        return {"fdr": 0.05} if silent else given
 
     @model_validator(mode="after")
     def _one_rule(self) -> Threshold:
@@ -217,8 +219,9 @@ def load_config(path: Path | None = None, sets: Iterable[str] = (), environ: Map
     """
     tree = _read_yaml(path) if path else {}
     for name, text in sorted((os.environ if environ is None else environ).items()):
-        if name.startswith(ENV_PREFIX) and "__" in name:
-            _place(tree, name.removeprefix(ENV_PREFIX).lower().split("__"), text, name)
+        keys = name.removeprefix(ENV_PREFIX).lower().split("__")
+        if name.startswith(ENV_PREFIX) and (len(keys) > 1 or keys[0] in Config.model_fields):  # others are no settings, such as secrets
+            _place(tree, keys, text, name)
     for item in sets:
         key, equals, text = item.partition("=")
         if not equals:
@@ -240,13 +243,36 @@ def dump_config(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
+class _Loader(yaml.SafeLoader):
+    """The safe loader, which also refuses what YAML passes over in silence: a key given twice, and a key that is no text."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: FBT001, FBT002 - YAML's
+        seen = set()
+        for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise ConstructorError(
+                    None, None, f"the key {key_node.value!r} means {key!r} in YAML, put it in quotes", key_node.start_mark
+                )
+            if key in seen:
+                raise ConstructorError(None, None, f"the key {key!r} is given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _load_yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)  # noqa: S506 - it is a safe loader
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        tree = yaml.safe_load(path.read_text("utf-8"))
+        tree = _load_yaml(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(path, f"cannot be read ({error})", "name a readable YAML file") from error
     except yaml.YAMLError as error:
-        raise ConfigError(path, f"is not YAML ({error})", "mend the file") from error
+        raise ConfigError(path, f"cannot be read as YAML ({error})", "mend the file") from error
     if tree is None:
         return {}
     if not isinstance(tree, dict):
@@ -257,9 +283,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 def _place(tree: dict[str, Any], keys: list[str], text: str, subject: str) -> None:
     """Put a YAML value at a path of keys; a threshold rule displaces the rule that stood there."""
     try:
-        value = yaml.safe_load(text)
+        value = _load_yaml(text)
     except yaml.YAMLError as error:
-        raise ConfigError(subject, "the value is not YAML", "quote it") from error
+        raise ConfigError(subject, f"the value is not YAML ({error})", "quote it") from error
     node = tree
     for key in keys[:-1]:
         node = node.setdefault(key, {})
@@ -272,12 +298,12 @@ def _place(tree: dict[str, Any], keys: list[str], text: str, subject: str) -> No
 
 def _as_config_error(error: ValidationError, subject: str) -> ConfigError:
     """One line for the first complaint, with the nearest known key when a key is unknown."""
-    first = error.errors()[0]
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key explains one that is missing
     keys = [str(part) for part in first["loc"]]
     where = ".".join(keys)
     if first["type"] == "extra_forbidden":
         return ConfigError(subject, str(unknown("setting", where, _siblings(keys))), "")
-    return ConfigError(subject, f"{where or 'settings'}: {first['msg']}", "see configs/default.yaml")
+    return ConfigError(subject, f"{where or 'settings'}: {first['msg'].removeprefix('Value error, ')}", "see configs/default.yaml")
 
 
 def _siblings(keys: list[str]) -> list[str]:

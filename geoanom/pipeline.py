@@ -13,7 +13,6 @@ from geoanom.errors import ConfigError, GeoanomError, InputError
 from geoanom.layer.anomaly import AnomalyLayer, SceneSummary, anomalies_of
 from geoanom.layer.atomic import check_output
 from geoanom.layer.cog import write_heatmap
-from geoanom.layer.embeddings import write_embeddings
 from geoanom.layer.quicklook import Thumbnail, write_quicklook
 from geoanom.layer.regions import top_places
 from geoanom.model.fitting import fit_model
@@ -183,6 +182,8 @@ def _write(layer: AnomalyLayer, maps: list[ScoreMap], model: Model, outputs: Out
     if outputs.heatmap:
         write_heatmap(maps[0], outputs.heatmap)
     if outputs.embeddings:
+        from geoanom.layer.embeddings import write_embeddings  # Arrow is large, and few runs need it
+
         write_embeddings(maps, outputs.embeddings, model.model_id)
     if outputs.quicklook and thumbnail is not None:
         write_quicklook(layer, thumbnail, outputs.quicklook)

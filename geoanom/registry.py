@@ -10,6 +10,7 @@ import difflib
 import importlib
 from dataclasses import dataclass
 from importlib.metadata import entry_points
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from geoanom.errors import ConfigError
@@ -46,7 +47,7 @@ class Table:
         if name not in targets:
             raise unknown(self.kind.rstrip("s"), name, targets)
         module, _, attr = targets[name].partition(":")
-        return getattr(importlib.import_module(module), attr)
+        return attrgetter(attr)(importlib.import_module(module))
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:

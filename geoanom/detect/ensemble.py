@@ -6,6 +6,7 @@ are fitted on the other, so a tile's score is held out from them whether it was 
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ import numpy as np
 
 from geoanom.detect.calibrate import Calibrator, fit_calibrator
 from geoanom.errors import ConfigError
-from geoanom.registry import DETECTORS
+from geoanom.registry import DETECTORS, unknown
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -91,6 +92,11 @@ def make_detector(member: Member) -> Detector:
         ConfigError: an unknown detector or parameter.
     """
     build = DETECTORS.load(member.name)
+    known = inspect.signature(build).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):  # else it checks them itself
+        for param in member.params:
+            if param not in known:
+                raise unknown(f"parameter of {member.name}", param, known)
     try:
         detector: Detector = build(**member.params)
     except TypeError as error:

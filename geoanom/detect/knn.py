@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from geoanom.detect.base import Detector
+from geoanom.errors import ConfigError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,7 +24,13 @@ class Knn(Detector):
     """
 
     def __init__(self, *, k: int = 5, whiten: bool = False) -> None:
-        """Set the number of neighbours, and whether rows are whitened first."""
+        """Set the number of neighbours, and whether rows are whitened first.
+
+        Raises:
+            ConfigError: a number of neighbours that is not a whole number from 1.
+        """
+        if not isinstance(k, int) or k < 1:
+            raise ConfigError("detector knn", f"k is {k!r}", "give a whole number of at least 1")
         super().__init__(whiten=whiten)
         self._k = k
 

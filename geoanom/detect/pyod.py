@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from geoanom.detect.base import Detector
+from geoanom.errors import ConfigError
 from geoanom.registry import unknown
 
 if TYPE_CHECKING:
@@ -39,22 +40,41 @@ class PyodDetector(Detector):
         self._known = set(inspect.signature(self._class).parameters)
         for param in params:
             if param not in self._known - OWN:
-                raise unknown(f"parameter of {name}", param, self._known - OWN)
+                raise unknown(f"parameter of {name}", param, self._known - OWN | {"whiten"})
         self._params = {**self.defaults, **params}
         self._model: BaseDetector | None = None
+        self._point: NDArray[np.float64] | None = None
 
     def _fit(self, rows: NDArray[np.float64], seed: int) -> None:
+        """Fit the model.
+
+        Raises:
+            ConfigError: PyOD does not accept a parameter's value.
+        """
+        self._point = rows[0] if (rows == rows[0]).all() else None
+        if self._point is not None:
+            return  # nothing varies that a model could learn: some give one score to all rows then, others fail
+        try:
+            self._model = self._class(**self._fitting(len(rows), seed))
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # scikit-learn's notes on constant columns and singular covariances
+                self._model.fit(rows)
+        except (TypeError, ValueError) as error:  # the rows were checked, so it is the parameters
+            name = self._class.__name__
+            raise ConfigError(f"detector {name}", f"cannot be fitted with {self._params} ({error})", "change its parameters") from error
+
+    def _fitting(self, n_rows: int, seed: int) -> dict[str, Any]:
+        """Parameters for a reference of `n_rows` rows: no more neighbours or components than there are other rows."""
         own = {"random_state": seed, "n_jobs": 1}
         params = {**self._params, **{name: value for name, value in own.items() if name in self._known}}
         for name in ("n_neighbors", "n_components"):
             if name in params:
-                params[name] = max(1, min(params[name], len(rows) - 1))
-        self._model = self._class(**params)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # scikit-learn's notes on constant columns and singular covariances
-            self._model.fit(rows)
+                params[name] = min(params[name], n_rows - 1)
+        return params
 
     def _score(self, rows: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._point is not None:
+            return np.asarray(np.linalg.norm(rows - self._point, axis=1), np.float64)
         if self._model is None:
             raise ValueError("the detector is not fitted")
         return np.asarray(self._model.decision_function(rows), np.float64)

@@ -22,7 +22,8 @@ def q_values(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def most_anomalous(statistic: NDArray[np.float64], share: float) -> NDArray[np.bool_]:
     """The given share of the tiles, those with the largest statistic; at least one, ties in the order of the grid."""
+    # The small addend: 0.29 * 100 is 28.999999999999996 to a computer.
     chosen = np.zeros(len(statistic), bool)
     order = np.argsort(-statistic, kind="stable")
-    chosen[order[: max(1, int(share * len(statistic)))]] = True
+    chosen[order[: max(1, int(share * len(statistic) + 1e-9))]] = True
     return chosen

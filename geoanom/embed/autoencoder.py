@@ -52,7 +52,8 @@ class DenseAutoencoder(Autoencoder):
     def losses(self, features: Tensor) -> Tensor:
         """Mean squared error of the standardized features, (n,)."""
         standard = self.rows(features)
-        return (self.decoder(self.encoder(standard)) - standard).square().mean(dim=1)
+        losses: Tensor = (self.decoder(self.encoder(standard)) - standard).square().mean(dim=1)
+        return losses
 
     def errors(self, features: Tensor, valid: Tensor) -> Errors:  # noqa: ARG002 - the features left out what is not valid
         """Mean squared error per tile; features have no pixels."""

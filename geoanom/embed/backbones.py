@@ -114,31 +114,29 @@ class PooledBackbone(Backbone):
 
     def features(self, patches: Tensor, valid: Tensor, places: Sequence[Places]) -> Tensor:
         """Means of every channel of both views over each tile, (n, F)."""
-        n_bands, side = patches.shape[1], patches.shape[-1]
-        shown = two_views(patches, valid, self.tile_size)
-        images = torch.cat([shown[:, :n_bands], shown[:, n_bands:]])  # (2b, band, side, side), plain views first
-        pad = -side % MULTIPLE_PX
-        images = nn.functional.pad(images, (0, pad, 0, pad), mode="replicate")
-        if self.zoom > 1:
-            images = interpolate(images, scale_factor=self.zoom, mode="bilinear", align_corners=False)
-        images = images.contiguous(memory_format=torch.channels_last)
-        mask = nn.functional.pad(valid[:, None].to(patches.dtype), (0, pad, 0, pad)).repeat(N_VIEWS, 1, 1, 1)
-        stages = [self._window_means(maps, mask, places, len(patches)) for maps in self.maps((images - self.mean) / self.std)]
-        return torch.cat(stages, dim=1)
+        pad = (0, -patches.shape[-1] % MULTIPLE_PX) * 2
+        mask = nn.functional.pad(valid[:, None].to(patches.dtype), pad)
+        columns = []
+        for view in two_views(patches, valid, self.tile_size).chunk(N_VIEWS, dim=1):  # one at a time, to halve the peak of memory
+            image = nn.functional.pad(view, pad, mode="replicate")
+            if self.zoom > 1:
+                image = interpolate(image, scale_factor=self.zoom, mode="bilinear", align_corners=False)
+            image = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+            columns += [self._window_means(maps, mask, places) for maps in self.maps(image)]
+        return torch.cat(columns, dim=1)
 
-    def _window_means(self, maps: Tensor, mask: Tensor, places: Sequence[Places], n_patches: int) -> Tensor:
-        """Means of one stage's maps over the valid part of each window, (n, 2 * channel)."""
+    def _window_means(self, maps: Tensor, mask: Tensor, places: Sequence[Places]) -> Tensor:
+        """Means of one stage's maps over the valid part of each window, (n, channel)."""
         step = mask.shape[-1] / maps.shape[-1]  # pixels of the scene in one cell of the map
         weight = adaptive_avg_pool2d(mask, (maps.shape[-2], maps.shape[-1])) + 1e-6
         weighted = torch.cat([maps * weight, weight], dim=1)
         cells = max(1, round(self.tile_size / step))
         rows = []
         for b, windows in enumerate(places):
-            both = weighted[b::n_patches]  # (2, channel + 1, row, col)
             for top, left in windows:
                 r, c = round(top / step), round(left / step)
-                total = both[:, :, r : r + cells, c : c + cells].sum(dim=(2, 3))
-                rows.append((total[:, :-1] / total[:, -1:]).flatten())
+                total = weighted[b, :, r : r + cells, c : c + cells].sum(dim=(1, 2))  # (channel + 1)
+                rows.append(total[:-1] / total[-1])
         return torch.stack(rows)
 
 

@@ -116,7 +116,8 @@ class ConvAutoencoder(Autoencoder):
         """Mean squared error of the clean pixels, (n,); in training the input is turned, mirrored and made noisy."""
         clean = _turned(_shown(features)) if self.training else _shown(features)
         noisy = clean + NOISE * torch.randn_like(clean) if self.training else clean
-        return (self.decoder(self.encoder(noisy)) - clean).square().mean(dim=(1, 2, 3))
+        losses: Tensor = (self.decoder(self.encoder(noisy)) - clean).square().mean(dim=(1, 2, 3))
+        return losses
 
     def errors(self, features: Tensor, valid: Tensor) -> Errors:
         """Mean squared error of the plain bands per tile; per pixel, how unusual the texture of the residual is around it."""

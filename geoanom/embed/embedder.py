@@ -8,9 +8,9 @@ tiles share one space.
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
-from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -113,7 +113,9 @@ class Embedder:
             embedding = _array(self.heads[0].encode(features))
             rows = self._by_head(lambda head, part, _: _array(head.rows(part)), features, halves)
             tile = self._by_head(lambda head, part, i: _array(head.errors(part, usable[i]).tile), features, halves)
-            pixel = self._by_head(lambda head, part, i: _pixel_errors(head, part, usable[i]), features, halves) if self.backbone.in_pixels else None
+            pixel = None
+            if self.backbone.in_pixels:
+                pixel = self._by_head(lambda head, part, i: _pixel_errors(head, part, usable[i]), features, halves)
         return Encoded(embedding=embedding, features=rows, recon_error=tile.astype(np.float64), pixel_error=pixel)
 
     def _by_head(self, ask: Ask, features: Tensor, judges: NDArray[np.int64]) -> NDArray[np.float32]:

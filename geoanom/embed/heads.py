@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from geoanom.config import Embed
     from geoanom.embed.backbones import Autoencoder, Backbone
 
+POSSIBLE_HEADS = (1, 2)
+REMEDY = "name the head.safetensors of a model"
+
 
 def backbone_bytes(backbone: Backbone) -> bytes:
     """A backbone's weights as the content of a safetensors file."""
@@ -45,15 +48,19 @@ def load_heads(path: Path, backbone: Backbone, settings: Embed) -> tuple[Autoenc
     """
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            note = json.loads((file.metadata() or {}).get("geoanom", "{}"))
+            note = json.loads((file.metadata() or {}).get("geoanom", "null"))
         tensors = safetensors.torch.load_file(path)
     except (OSError, ValueError, safetensors.SafetensorError) as error:
-        raise ModelError(path, f"is not a head file ({error})", "name the head.safetensors of a model") from error
-    wanted = _note(int(note.get("heads", 0)), backbone, settings)
-    for key, value in wanted.items():
+        raise ModelError(path, f"is not a head file ({error})", REMEDY) from error
+    if not isinstance(note, dict) or note.get("heads") not in POSSIBLE_HEADS:
+        raise ModelError(path, "is not a head file (it says nothing of its heads)", REMEDY)
+    for key, value in _note(note["heads"], backbone, settings).items():
         if note.get(key) != value:
             raise ModelError(path, f"was made for {key} {note.get(key)}, not {value}", "fit a head with these settings")
-    return tuple(_one_head(i, tensors, backbone, settings) for i in range(wanted["heads"]))
+    try:
+        return tuple(_one_head(i, tensors, backbone, settings) for i in range(note["heads"]))
+    except RuntimeError as error:  # torch's word for tensors that are missing or of another shape
+        raise ModelError(path, "its tensors are not those of its heads", "fit it again") from error
 
 
 def _state(module: nn.Module) -> dict[str, Tensor]:

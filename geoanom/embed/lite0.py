@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import timm
 
 from geoanom.embed.autoencoder import DenseAutoencoder
 from geoanom.embed.backbones import PooledBackbone
+from geoanom.embed.fold import fold_batch_norms
 from geoanom.embed.views import N_VIEWS
-from geoanom.embed.weights import fit_stem, load_in_order, read_state
+from geoanom.embed.weights import fit_stem, load_by_name, load_in_order, read_state
 from geoanom.errors import ConfigError
 
 if TYPE_CHECKING:
+    from timm.models import FeatureListNet
     from torch import Tensor, nn
 
     from geoanom.config import Embed
@@ -32,11 +34,13 @@ class Lite0(PooledBackbone):
         super().__init__(tile_size, settings.zoom)
         whole = timm.create_model("tf_efficientnet_lite0", pretrained=False)
         load_pretrained(whole, settings.weights)
-        self.net = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True, in_chans=n_bands, out_indices=STAGES)
+        net = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True, in_chans=n_bands, out_indices=STAGES)
+        self.net, channels = net, cast("FeatureListNet", net).feature_info.channels()
         state = {name: tensor for name, tensor in whole.state_dict().items() if name in self.net.state_dict()}
         state["conv_stem.weight"] = fit_stem(state["conv_stem.weight"], n_bands)
         self.net.load_state_dict(state)
-        self.n_features = (N_VIEWS * sum(self.net.feature_info.channels()),)
+        fold_batch_norms(self.net.eval())
+        self.n_features = (N_VIEWS * sum(channels),)
 
     def maps(self, images: Tensor) -> list[Tensor]:
         """The stages' maps."""
@@ -63,7 +67,11 @@ def load_pretrained(model: nn.Module, weights: str) -> None:
     if weights == "download":
         raise ConfigError("embed.weights", "efficientnet_lite0 has no download", "use package, none or the path of a state dict")
     path = _packaged_weights() if weights == "package" else Path(weights)
-    load_in_order(model, read_state(path), str(path))
+    state = read_state(path)
+    if state.keys() == model.state_dict().keys():
+        load_by_name(model, state, str(path))  # whatever the order: a safetensors file sorts its tensors
+    else:
+        load_in_order(model, state, str(path))
 
 
 def _packaged_weights() -> Path:

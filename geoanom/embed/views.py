@@ -30,7 +30,8 @@ def two_views(patches: Tensor, valid: Tensor, box: int) -> Tensor:
     """
     weight = valid[:, None].to(patches.dtype)
     share = box_mean(weight, box)
-    overall = (patches * weight).sum(dim=(2, 3), keepdim=True) / weight.sum(dim=(2, 3), keepdim=True).clamp_min(1.0)
+    patches = torch.where(valid[:, None], patches, 0.0)  # so that not even NaN passes from pixels that are not valid
+    overall = patches.sum(dim=(2, 3), keepdim=True) / weight.sum(dim=(2, 3), keepdim=True).clamp_min(1.0)
     centred = (patches - overall) * weight  # around 0, so that the variance below does not cancel
     mean = box_mean(centred, box) / share.clamp_min(1e-6)
     variance = box_mean(centred.square(), box) / share.clamp_min(1e-6) - mean.square()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,8 @@ from geoanom.embed.weights import fit_stem, load_by_name, read_state
 from geoanom.errors import ConfigError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from geoanom.config import Embed
 
 MEAN, STD = 0.449, 0.226
@@ -24,6 +27,10 @@ MEAN, STD = 0.449, 0.226
 N_STAGES = 3
 """Feature maps used: the last one of each of the finest resolutions from a quarter downwards."""
 PROBE_PX = 128
+COARSEST_FIRST_STEP = 8
+"""Networks whose finest feature map is coarser than this many pixels see too little of small things."""
+NOT_FEATURES = {"avgpool", "classifier"}
+"""Parts of torchvision's networks that belong to ImageNet's classes."""
 
 
 class Vision(PooledBackbone):
@@ -34,11 +41,13 @@ class Vision(PooledBackbone):
     def __init__(self, settings: Embed, n_bands: int, tile_size: int) -> None:
         """Build the network, adapt its first convolution to the bands and find its feature maps."""
         super().__init__(tile_size, settings.zoom)
-        net = models.get_model(settings.backbone, weights=None)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # that old models will start from other random weights one day
+            net = models.get_model(settings.backbone, weights=None)
         _load_weights(net, settings)
         _adapt_stem(net, n_bands)
         self.stages = _stages(net, n_bands)
-        self.net = create_feature_extractor(net, {name: name for name in self.stages}).eval()
+        self.net = create_feature_extractor(net, {name: name for name in self.stages}, suppress_diff_warning=True).eval()
         with torch.inference_mode():
             probe = self.net(torch.zeros(1, n_bands, PROBE_PX, PROBE_PX))
         self.n_features = (N_VIEWS * sum(maps.shape[1] for maps in probe.values()),)
@@ -60,7 +69,7 @@ def build(settings: Embed, n_bands: int, tile_size: int) -> Vision:
 
 def model_names() -> list[str]:
     """Names of torchvision's classification models."""
-    return models.list_models(module=models)
+    return list(models.list_models(module=models))
 
 
 def _load_weights(net: nn.Module, settings: Embed) -> None:
@@ -111,11 +120,7 @@ def _stages(net: nn.Module, n_bands: int) -> list[str]:
         if isinstance(output, Tensor) and output.ndim == 4 and 1 < output.shape[-1] <= PROBE_PX // 4:
             last[output.shape[-1]] = name
 
-    hooks = [
-        module.register_forward_hook(lambda _m, _i, output, name=name: note(name, output))
-        for name, module in net.named_modules()
-        if name and name.count(".") <= 1
-    ]
+    hooks = [module.register_forward_hook(lambda _m, _i, output, name=name: note(name, output)) for name, module in _steps(net)]
     try:
         with torch.inference_mode():
             net.eval()(torch.zeros(1, n_bands, PROBE_PX, PROBE_PX))
@@ -124,6 +129,17 @@ def _stages(net: nn.Module, n_bands: int) -> list[str]:
     finally:
         for hook in hooks:
             hook.remove()
-    if not last:
+    sides = sorted(last, reverse=True)[:N_STAGES]
+    if not sides or sides[0] < PROBE_PX // (COARSEST_FIRST_STEP + 1):
         raise ConfigError("embed.backbone", "has no feature maps that could be used", "choose a convolutional network")
-    return [last[side] for side in sorted(last, reverse=True)[:N_STAGES]]
+    return [last[side] for side in sides]
+
+
+def _steps(net: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """A network's parts that follow one upon the other, with their names: its children, and theirs where those are a sequence."""
+    for name, child in net.named_children():
+        if name in NOT_FEATURES:
+            continue
+        if isinstance(child, nn.Sequential):
+            yield from ((f"{name}.{inner}", module) for inner, module in child.named_children())
+        yield name, child

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import safetensors
@@ -13,6 +12,7 @@ from geoanom.errors import ConfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from torch import Tensor, nn
 
@@ -59,7 +59,10 @@ def load_by_name(model: nn.Module, state: Mapping[str, Tensor], subject: str) ->
 
 
 def fit_stem(weight: Tensor, n_bands: int) -> Tensor:
-    """A first convolution for any number of bands: its RGB filters repeated over the bands, scaled to keep the response.
+    """A first convolution for any number of bands: its RGB filters repeated over the bands, or added up where bands are fewer.
+
+    The response to equal bands is that of the RGB filters to a grey image: exactly for one band, two bands and multiples
+    of three, nearly for others, because some filters are repeated once more often than the rest.
 
     Args:
         weight: (out, 3, row, col).
@@ -68,8 +71,11 @@ def fit_stem(weight: Tensor, n_bands: int) -> Tensor:
     Returns:
         (out, n_bands, row, col).
     """
-    order = [i % weight.shape[1] for i in range(n_bands)]
-    return weight[:, order] * (weight.shape[1] / n_bands)
+    n_filters = weight.shape[1]
+    if n_bands < n_filters:
+        return torch.stack([weight[:, band::n_bands].sum(dim=1) for band in range(n_bands)], dim=1)
+    order = [band % n_filters for band in range(n_bands)]
+    return weight[:, order] * (n_filters / n_bands)
 
 
 def _plain_state(state: Any, path: Path) -> dict[str, Tensor]:

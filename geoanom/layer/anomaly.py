@@ -86,20 +86,14 @@ def anomalies_of(scores: ScoreMap, selected: NDArray[np.bool_], model_id: str) -
         selected: (n,) tiles called anomalous.
         model_id: part of each anomaly's identity.
     """
-    places = scores.places_on_grid()
-    cells = np.zeros(places.shape, bool)
-    cells[scores.rows[selected], scores.cols[selected]] = True
     position = np.empty(len(scores), np.int64)
     position[scores.order()] = np.arange(len(scores))
-    groups = [(group, places[group]) for group in connected(cells)]
-    groups.sort(key=lambda item: int(position[item[1]].min()))
-    found = [_anomaly(scores, group, tiles, position, rank=rank, model_id=model_id) for rank, (group, tiles) in enumerate(groups, 1)]
+    groups = sorted(connected(scores, selected), key=lambda tiles: int(position[tiles].min()))
+    found = [_anomaly(scores, tiles, position, rank, model_id) for rank, tiles in enumerate(groups, 1)]
     return sorted(found, key=lambda anomaly: anomaly.cell)
 
 
-def _anomaly(
-    scores: ScoreMap, group: NDArray[np.bool_], tiles: NDArray[np.int64], position: NDArray[np.int64], *, rank: int, model_id: str
-) -> Anomaly:
+def _anomaly(scores: ScoreMap, tiles: NDArray[np.int64], position: NDArray[np.int64], rank: int, model_id: str) -> Anomaly:
     worst = int(tiles[position[tiles].argmin()])
     cell = int(scores.rows[worst]), int(scores.cols[worst])
     identity = f"{scores.scene.digest}/{model_id}/{cell[0]}/{cell[1]}"
@@ -107,7 +101,7 @@ def _anomaly(
         scene=scores.scene,
         anomaly_id=hashlib.sha256(identity.encode()).hexdigest()[:16],
         rank=rank,
-        outline=outline_of(group, scores.grid, scores.pixel_errors),
+        outline=outline_of(zip(scores.rows[tiles].tolist(), scores.cols[tiles].tolist(), strict=True), scores.grid, scores.pixel_errors),
         cell=cell,
         score=float(scores.score[worst]),
         p_value=float(scores.p_value[worst]),

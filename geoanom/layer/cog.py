@@ -78,7 +78,7 @@ def _place(georef: Georeference, step: int) -> dict[str, Any]:
     if georef.gcps:
         points = [GroundControlPoint(row=r / step, col=c / step, x=x, y=y) for r, c, x, y in georef.gcps]
         return {"gcps": points, "crs": georef.crs_wkt}
-    return {"transform": georef.transform * Affine.scale(step), "crs": georef.crs_wkt}
+    return {"transform": georef.transform @ Affine.scale(step), "crs": georef.crs_wkt}
 
 
 def _verify(scores: ScoreMap, written: Path, path: Path) -> None:

@@ -10,12 +10,11 @@ from rasterio.features import shapes
 from scipy.ndimage import binary_dilation, binary_fill_holes, binary_opening, label
 from shapely import box, unary_union
 from shapely.geometry import shape
-from skimage.filters import threshold_otsu
 
 from geoanom.raster.grid import Window
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable
 
     from numpy.typing import NDArray
     from shapely.geometry.base import BaseGeometry
@@ -34,10 +33,14 @@ REACH_PX = 24
 """How far a refined outline may reach beyond its cells: a tile sees more than its core."""
 
 
-def connected(selected: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
-    """The groups of neighbouring True cells of a grid, each as a mask of the grid's shape, in row-major order."""
-    labels, n = label(selected, EIGHT)
-    return [labels == i for i in range(1, n + 1)]
+def connected(scores: ScoreMap, selected: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
+    """The groups of neighbouring tiles among the selected ones (n,), each as positions in the score map."""
+    tiles = np.flatnonzero(selected)
+    field = np.zeros((scores.grid.n_rows, scores.grid.n_cols), bool)
+    field[scores.rows[tiles], scores.cols[tiles]] = True
+    labels = label(field, EIGHT)[0][scores.rows[tiles], scores.cols[tiles]]
+    order = np.argsort(labels, kind="stable")
+    return np.split(tiles[order], np.flatnonzero(np.diff(labels[order])) + 1) if len(tiles) else []
 
 
 def top_places(scores: ScoreMap, k: int) -> NDArray[np.bool_]:
@@ -63,18 +66,18 @@ def top_places(scores: ScoreMap, k: int) -> NDArray[np.bool_]:
     return chosen
 
 
-def outline_of(cells: NDArray[np.bool_], grid: TileGrid, errors: PixelErrors | None) -> BaseGeometry:
-    """Outline of a group of cells in pixel corners (col, row), refined to its badly reconstructed pixels where these are known."""
-    coarse = unary_union([box(w.col_off, w.row_off, w.col_end, w.row_end) for w in _cores(cells, grid)])
+def outline_of(cells: Iterable[tuple[int, int]], grid: TileGrid, errors: PixelErrors | None) -> BaseGeometry:
+    """Outline of a group of cells, given by row and column, in pixel corners (col, row), refined to its badly reconstructed pixels where these are known."""
+    cores = [grid.core(row, col) for row, col in cells]
+    coarse = unary_union([box(w.col_off, w.row_off, w.col_end, w.row_end) for w in cores])
     if errors is None:
         return coarse
-    fine = _refined(cells, grid, errors)
+    fine = _refined(cores, grid, errors)
     return coarse if fine is None or fine.is_empty else fine
 
 
-def _refined(cells: NDArray[np.bool_], grid: TileGrid, errors: PixelErrors) -> BaseGeometry | None:
+def _refined(cores: list[Window], grid: TileGrid, errors: PixelErrors) -> BaseGeometry | None:
     """The badly reconstructed part of the cells and of their near surroundings, told apart by Otsu's threshold; None if there is none."""
-    cores = list(_cores(cells, grid))
     top, left = min(w.row_off for w in cores) - REACH_PX, min(w.col_off for w in cores) - REACH_PX
     bottom, right = max(w.row_end for w in cores) + REACH_PX, max(w.col_end for w in cores) + REACH_PX
     frame = Window(row_off=top, col_off=left, height=bottom - top, width=right - left).within(grid.height, grid.width)
@@ -82,6 +85,8 @@ def _refined(cells: NDArray[np.bool_], grid: TileGrid, errors: PixelErrors) -> B
     for core in cores:
         rows = slice(core.row_off - frame.row_off, core.row_end - frame.row_off)
         inside[rows, core.col_off - frame.col_off : core.col_end - frame.col_off] = True
+    from skimage.filters import threshold_otsu  # large, and only refined outlines need it
+
     near = binary_dilation(inside, EIGHT, iterations=REACH_PX)
     field = errors.read(frame)
     known = near & np.isfinite(field)
@@ -95,10 +100,6 @@ def _refined(cells: NDArray[np.bool_], grid: TileGrid, errors: PixelErrors) -> B
         return None
     place = Affine.translation(frame.col_off, frame.row_off)
     return unary_union([shape(s) for s, _ in shapes(kept.astype(np.uint8), mask=kept, transform=place)])
-
-
-def _cores(cells: NDArray[np.bool_], grid: TileGrid) -> Iterator[Window]:
-    return (grid.core(int(row), int(col)) for row, col in np.argwhere(cells))
 
 
 def _neighbours(cell: tuple[int, int]) -> list[tuple[int, int]]:

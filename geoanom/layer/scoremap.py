@@ -64,12 +64,6 @@ class ScoreMap:
         field[self.rows, self.cols] = values
         return field
 
-    def places_on_grid(self) -> NDArray[np.int64]:
-        """The position of each grid cell's tile in the rows of this map; -1 where no tile was scored."""
-        field = np.full((self.grid.n_rows, self.grid.n_cols), -1, np.int64)
-        field[self.rows, self.cols] = np.arange(len(self))
-        return field
-
     def order(self) -> NDArray[np.int64]:
         """Tiles from the most to the least anomalous, ties by the statistic and then in the order of the grid."""
         return np.lexsort((-self.statistic, -self.score))

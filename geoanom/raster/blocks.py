@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from geoanom.config import Config
     from geoanom.raster.grid import TileGrid
-    from geoanom.raster.scene import Pixels, Scene
+    from geoanom.raster.scene import Scene
 
 PANEL_ROWS = 256
 SEGMENT_COLS = 1024
@@ -95,14 +95,17 @@ def stream_panels(scene: Scene, config: Config, tally: Tally | None = None) -> I
     _check_memory(scene, panel_rows, config)
     segments = _segments(scene, panel_rows)
     reads = read_ahead(scene, segments, threads=config.runtime.reader_threads, timeout_s=config.sources.read_timeout_s)
-    parts: list[Pixels] = []
     for window, pixels in reads:
-        parts.append(pixels)
+        if window.col_off == 0:
+            values = np.empty((len(scene.bands), window.height, scene.width), scene.bands[0].dtype)
+            valid = np.empty((window.height, scene.width), bool)
+        columns = slice(window.col_off, window.col_end)
+        values[:, :, columns], valid[:, columns] = pixels.values, pixels.valid
         tally.damaged_blocks.update(pixels.damaged_blocks)
         if window.col_end == scene.width:
             _check_damage(scene, tally, config)
-            yield _panel(scene, window, parts, tally)
-            parts = []
+            place = Window(row_off=window.row_off, col_off=0, height=window.height, width=scene.width)
+            yield _masked_panel(Panel(window=place, values=values, valid=valid), scene, tally)
     scene.check_unchanged()
 
 
@@ -141,36 +144,45 @@ def stream_tiles(
         strip.forget_above(row)
 
 
-def _panel(scene: Scene, last: Window, parts: list[Pixels], tally: Tally) -> Panel:
-    """Join segments and mask the fill."""
-    values, valid = np.concatenate([p.values for p in parts], axis=2), np.concatenate([p.valid for p in parts], axis=1)
+def _masked_panel(panel: Panel, scene: Scene, tally: Tally) -> Panel:
+    """The panel with its fill masked, too, and nothing left where it is not valid; its arrays are changed."""
     if scene.fill is not None:
-        filled = fill_mask(values, scene.fill) & valid
+        filled = fill_mask(panel.values, scene.fill) & panel.valid
         tally.fill_pixels += int(filled.sum())
-        valid &= ~filled
-    values[:, ~valid] = 0
-    window = Window(row_off=last.row_off, col_off=0, height=last.height, width=scene.width)
-    return Panel(window=window, values=values, valid=valid)
+        panel.valid[filled] = False
+    panel.values[:, ~panel.valid] = 0
+    return panel
 
 
 class _Strip:
-    """The rows of a scene that unfinished tiles still need."""
+    """The rows of a scene that unfinished tiles still need, in arrays that are made once."""
 
     def __init__(self, scene: Scene, grid: TileGrid) -> None:
         self._scene, self._grid = scene, grid
-        self._top = 0
+        self._top = self._n_rows = 0
         self._values: NDArray[np.generic] = np.zeros((len(scene.bands), 0, scene.width), scene.bands[0].dtype)
         self._valid = np.zeros((0, scene.width), bool)
 
     def append(self, panel: Panel) -> None:
         """Add a panel below."""
-        self._values = np.concatenate([self._values, panel.values], axis=1)
-        self._valid = np.concatenate([self._valid, panel.valid], axis=0)
+        end = self._n_rows + panel.window.height
+        if end > len(self._valid):
+            self._grow(end)
+        self._values[:, self._n_rows : end], self._valid[self._n_rows : end] = panel.values, panel.valid
+        self._n_rows = end
+
+    def _grow(self, n_rows: int) -> None:
+        values, valid = (
+            np.zeros((len(self._values), n_rows, self._scene.width), self._values.dtype),
+            np.zeros((n_rows, self._scene.width), bool),
+        )
+        values[:, : self._n_rows], valid[: self._n_rows] = self._values[:, : self._n_rows], self._valid[: self._n_rows]
+        self._values, self._valid = values, valid
 
     def holds(self, row: int) -> bool:
         """Is all of the patches of the row of blocks that starts with this tile row here?"""
         end = min(self._patch_start(self._grid.row_off(row)) + self._grid.block_side, self._scene.height)
-        return self._top + self._valid.shape[0] >= end
+        return self._top + self._n_rows >= end
 
     def cut(self, row: int, col: int) -> TileBlock:
         """The block whose first tile stands at (row, col), padded beyond the scene's edge."""
@@ -181,14 +193,13 @@ class _Strip:
         inside = patch.within(self._scene.height, self._scene.width)
         part = (slice(inside.row_off - self._top, inside.row_end - self._top), slice(inside.col_off, inside.col_end))
         pad = ((inside.row_off - top, patch.row_end - inside.row_end), (inside.col_off - left, patch.col_end - inside.col_end))
-        rows, cols = np.meshgrid(np.arange(row, min(row + step, grid.n_rows)), np.arange(col, min(col + step, grid.n_cols)), indexing="ij")
-        rows, cols = rows.ravel(), cols.ravel()
+        places = [(r, c) for r in range(row, min(row + step, grid.n_rows)) for c in range(col, min(col + step, grid.n_cols))]
         valid = np.pad(self._valid[part], pad)
-        tops, lefts = np.array([grid.row_off(r) - top for r in rows]), np.array([grid.col_off(c) - left for c in cols])
+        tops, lefts = np.array([(grid.row_off(r) - top, grid.col_off(c) - left) for r, c in places]).T
         fractions = [valid[t : t + grid.size, c : c + grid.size].mean() for t, c in zip(tops, lefts, strict=True)]
         return TileBlock(
-            rows=rows,
-            cols=cols,
+            rows=np.array([r for r, _ in places]),
+            cols=np.array([c for _, c in places]),
             tops=tops,
             lefts=lefts,
             size=grid.size,
@@ -199,11 +210,13 @@ class _Strip:
 
     def forget_above(self, row: int) -> None:
         """Drop the rows above the patches of a row of blocks that is still to come."""
-        height = self._valid.shape[0]
-        top = self._patch_start(self._grid.row_off(row)) if row < self._grid.n_rows else self._top + height
-        drop = min(max(0, top - self._top), height)
-        self._values, self._valid = self._values[:, drop:].copy(), self._valid[drop:].copy()
-        self._top += drop
+        top = self._patch_start(self._grid.row_off(row)) if row < self._grid.n_rows else self._top + self._n_rows
+        drop = min(max(0, top - self._top), self._n_rows)
+        keep = self._n_rows - drop
+        for band in self._values:
+            band[:keep] = band[drop : self._n_rows]
+        self._valid[:keep] = self._valid[drop : self._n_rows]
+        self._top, self._n_rows = self._top + drop, keep
 
     @staticmethod
     def _patch_start(offset: int) -> int:

@@ -6,6 +6,7 @@ Opening a raster is an attack surface: some drivers and paths make GDAL fetch UR
 from __future__ import annotations
 
 import os
+import warnings
 
 SKIPPED_DRIVERS = ("VRT", "HTTP", "WMS", "WMTS", "WCS", "GTI", "STACTA", "STACIT", "PLMOSAIC", "EEDAI")
 
@@ -14,6 +15,7 @@ LOCKED = {
     "GDAL_PAM_ENABLED": "NO",
     "GTIFF_IGNORE_READ_ERRORS": "NO",
     "GDAL_VRT_ENABLE_PYTHON": "NO",
+    "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",  # libjpeg makes up what a truncated file lacks, and only warns
     "PROJ_NETWORK": "OFF",
 }
 """Options that the caller's environment cannot loosen."""
@@ -27,4 +29,6 @@ def lock_down(*, allow_vrt: bool = False) -> None:
     """
     skipped = [driver for driver in SKIPPED_DRIVERS if not (allow_vrt and driver == "VRT")]
     os.environ.update(LOCKED, GDAL_SKIP=",".join(skipped))
-    os.environ.setdefault("GDAL_CACHEMAX", "128")
+    os.environ.setdefault("GDAL_CACHEMAX", "64")
+    # Every source checks the georeference itself and says what is missing; rasterio's warning would only say it again.
+    warnings.filterwarnings("ignore", message=".*has no geotransform.*", category=UserWarning)

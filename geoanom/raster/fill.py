@@ -26,6 +26,8 @@ THICK_PX = 33
 """Fill must hold a square of this side: quantized gradients and flat water seldom do."""
 SPECK_PX = 5
 """Squares smaller than this are pixels that happen to have the fill's value."""
+REACH_PX = SPECK_PX // 2 + SPECK_PX
+"""How far around a pixel the fill mask looks."""
 MAX_SURVEY_BLOCKS = 64
 SURVEY_SIDE_PX = 1024
 
@@ -46,7 +48,7 @@ def find_border_fill(scene: Scene) -> tuple[float, ...] | None:
     A scene that is constant everywhere has no fill.
     """
     votes: Counter[tuple[float, ...]] = Counter()
-    other = False
+    extremes: set[tuple[float, ...]] = set()
     with closing(scene.open_handle()) as handle:
         for window in _survey_windows(scene):
             pixels = handle.read(window)
@@ -54,32 +56,46 @@ def find_border_fill(scene: Scene) -> tuple[float, ...] | None:
             if candidate is not None:
                 equal = np.logical_and.reduce([*_equal_bands(pixels.values, candidate), pixels.valid])
                 votes[candidate] += int(_holds_square(equal, min(THICK_PX, window.height, window.width)))
-                other |= bool((pixels.valid & ~equal).any())
-            else:
-                other |= bool(pixels.valid.any())
+            if pixels.valid.any():
+                vectors = pixels.values[:, pixels.valid]
+                extremes |= {tuple(vectors.min(axis=1).tolist()), tuple(vectors.max(axis=1).tolist())}
     best = max(votes, key=lambda value: (votes[value], value), default=None)
-    return best if best is not None and votes[best] and other else None
+    return best if best is not None and votes[best] and extremes != {best} else None
 
 
-def fill_mask(values: NDArray[np.generic], fill: tuple[float, ...]) -> NDArray[np.bool_]:
-    """True where all bands hold more than a speck of the fill, and on its ragged edge where at least one band does.
+def fill_matches(values: NDArray[np.generic], fill: tuple[float, ...]) -> NDArray[np.bool_]:
+    """Where values equal the fill.
 
     Args:
         values: (band, row, col).
         fill: one value per band.
 
     Returns:
+        (2, row, col): in all bands, in at least one band.
+    """
+    matches = np.stack([np.ones(values.shape[1:], bool), np.zeros(values.shape[1:], bool)])
+    for equal in _equal_bands(values, fill):
+        matches[0] &= equal
+        matches[1] |= equal
+    return matches
+
+
+def fill_mask(matches: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """True where all bands hold more than a speck of the fill, and on its ragged edge where at least one band does.
+
+    Args:
+        matches: (2, row, col) of `fill_matches`; a pixel's answer depends on those up to `REACH_PX` away.
+
+    Returns:
         (row, col).
     """
-    everywhere, somewhere = np.ones(values.shape[1:], bool), np.zeros(values.shape[1:], bool)
-    for equal in _equal_bands(values, fill):
-        everywhere &= equal
-        somewhere |= equal
+    everywhere, somewhere = matches
     if not everywhere.any():
-        return everywhere
+        return np.zeros(everywhere.shape, bool)
     core = minimum_filter(everywhere.view(np.uint8), SPECK_PX, mode="nearest")
     reach = maximum_filter(core, 2 * SPECK_PX + 1, mode="nearest")
-    return somewhere & (reach > 0)
+    filled: NDArray[np.bool_] = somewhere & (reach > 0)
+    return filled
 
 
 def _equal_bands(values: NDArray[np.generic], fill: tuple[float, ...]) -> Iterator[NDArray[np.bool_]]:
@@ -102,7 +118,7 @@ def _commonest_border_vector(pixels: Pixels, window: Window, scene: Scene) -> tu
     if vectors.size == 0:
         return None
     unique, counts = np.unique(vectors, axis=1, return_counts=True)
-    return tuple(float(value) for value in unique[:, counts.argmax()])
+    return tuple(unique[:, counts.argmax()].tolist())  # Python numbers: a float could not hold every 64-bit integer
 
 
 def _survey_windows(scene: Scene) -> list[Window]:

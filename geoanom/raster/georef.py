@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-from affine import Affine
 from pyproj import CRS, Geod, Transformer
 from rasterio.control import GroundControlPoint
 from rasterio.transform import GCPTransformer, from_gcps
 from shapely import transform as map_coordinates
 
 if TYPE_CHECKING:
+    from affine import Affine
     from numpy.typing import NDArray
     from shapely.geometry.base import BaseGeometry
 
@@ -48,8 +48,8 @@ class Georeference:
     def xy(self, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """CRS coordinates of pixel corners; fractions are allowed."""
         if not self.gcps:
-            x, y = self.transform * (cols, rows)
-            return np.asarray(x, float), np.asarray(y, float)
+            a, b, c, d, e, f = self.transform[:6]
+            return a * cols + b * rows + c, d * cols + e * rows + f
         with GCPTransformer([_control_point(p) for p in self.gcps]) as transformer:
             x, y = transformer.xy(np.atleast_1d(rows), np.atleast_1d(cols), offset="ul")
         return np.asarray(x, float), np.asarray(y, float)
@@ -72,22 +72,41 @@ class Georeference:
         return map_coordinates(outline.segmentize(step_px), to_lonlat)
 
     def resolution_m(self, height: int, width: int) -> float | None:
-        """Geodesic side in metres of the pixel in the middle of the scene, as the root of its area; None in pixel space."""
+        """Geodesic side in metres of the pixel in the middle of the scene, as the root of its area; None where it has no place."""
         if self.is_pixel_space:
             return None
         col, row = width / 2, height / 2
         lon, lat = self.lonlat(np.array([col, col + 1, col + 1, col]), np.array([row, row, row + 1, row + 1]))
-        area_m2, _ = WGS84.polygon_area_perimeter(lon, lat)
-        return float(np.sqrt(abs(area_m2)))
+        if not (np.isfinite(lon).all() and np.isfinite(lat).all()):
+            return None  # a full-disk image may look past the Earth's limb
+        area, _ = WGS84.polygon_area_perimeter(lon, lat)
+        return float(np.sqrt(abs(area)))
 
     @cached_property
     def _to_wgs84(self) -> Transformer:
         return Transformer.from_crs(self.crs, CRS.from_epsg(4326), always_xy=True)
 
 
-def from_control_points(points: tuple[GroundPoint, ...], crs_wkt: str) -> Georeference:
-    """A georeference by ground control points."""
-    return Georeference(crs_wkt=crs_wkt, transform=from_gcps([_control_point(p) for p in points]), gcps=points)
+def from_control_points(points: tuple[GroundPoint, ...], crs_wkt: str) -> Georeference | None:
+    """A georeference by ground control points; None where they are too few or on one line.
+
+    GDAL fits a quadratic polynomial to six or more; points that do not determine one give an affine transform.
+    """
+    table = np.array(points, float).reshape(-1, 4)
+    if not np.isfinite(table).all() or _rank(table, 1) < 3:
+        return None
+    transform = from_gcps([_control_point(p) for p in points])
+    if transform.is_degenerate:
+        return None
+    return Georeference(crs_wkt=crs_wkt, transform=transform, gcps=points if _rank(table, 2) == 6 else ())
+
+
+def _rank(points: NDArray[np.float64], degree: int) -> int:
+    """Rank of the polynomials of this degree in row and column over the points."""
+    place = points[:, :2] - points[:, :2].mean(axis=0) if len(points) else points[:, :2]
+    row, col = (place / max(1.0, float(np.abs(place).max(initial=0.0)))).T
+    terms = [row**i * col**j for i in range(degree + 1) for j in range(degree + 1 - i)]
+    return int(np.linalg.matrix_rank(np.column_stack(terms))) if len(points) else 0
 
 
 def is_of_the_earth(crs: CRS) -> bool:
@@ -109,4 +128,8 @@ def _control_point(point: GroundPoint) -> GroundControlPoint:
 
 def _continuous(lon: NDArray[np.float64]) -> NDArray[np.float64]:
     """Longitudes moved by whole turns so that none is more than half a turn from the first."""
-    return lon - 360.0 * np.round((lon - lon[:1]) / 360.0)
+    known = np.isfinite(lon)
+    turns = np.round((lon[known] - lon[known][:1]) / 360.0)
+    moved = lon.copy()
+    moved[known] -= 360.0 * turns
+    return moved

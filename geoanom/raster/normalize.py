@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 SOFT = 0.5
 """How far beyond 0 and 1 an extreme value can reach."""
+FAR = 1e6
+"""Where the bend is flat in 32 bits; what lies beyond would overflow."""
 QUANTILES = np.linspace(0.0, 1.0, 2001)
 """What is kept of each scene's distribution, so that scenes of any size weigh the same."""
 MAX_SAMPLE_VALUES = 16_000_000
@@ -46,9 +48,10 @@ class Normalizer:
         """
         low, span = np.array(self.low, np.float64), np.array(self.high, np.float64) - np.array(self.low, np.float64)
         gain = np.divide(1.0, span, out=np.zeros_like(span), where=span > 0)
-        scaled = ((values - low[:, None, None]) * gain[:, None, None]).astype(np.float32)
-        excess = scaled - np.clip(scaled, 0.0, 1.0)
-        bent: NDArray[np.float32] = scaled + SOFT * np.tanh(excess / SOFT) - excess
+        real: NDArray[np.float64] = np.asarray(values, np.float64)
+        scaled = np.clip((real - low[:, None, None]) * gain[:, None, None], -FAR, FAR).astype(np.float32)
+        plain = np.clip(scaled, 0.0, 1.0)
+        bent: NDArray[np.float32] = plain + SOFT * np.tanh((scaled - plain) / SOFT)
         return bent
 
 
@@ -68,15 +71,16 @@ def fit_normalizer(scenes: Sequence[Scene], config: Config) -> Normalizer:
     return Normalizer(low=tuple(map(float, low)), high=tuple(map(float, high)))
 
 
-def _sample_pixels(scene: Scene, config: Config) -> NDArray[np.generic]:
+def _sample_pixels(scene: Scene, config: Config) -> NDArray[np.float64]:
     """(band, n) valid pixels on a regular lattice with a random start in each panel."""
     rng = np.random.default_rng(config.seed)
     wanted = min(config.normalize.sample_pixels, MAX_SAMPLE_VALUES // len(scene.bands))
     step = max(1, scene.height * scene.width // wanted)
     kept = []
     for panel in stream_panels(scene, config):
-        chosen = np.flatnonzero(panel.valid)[int(rng.integers(step)) :: step]
-        kept.append(panel.values.reshape(len(panel.values), -1)[:, chosen])
+        usable = np.flatnonzero(panel.valid)
+        start = int(rng.integers(step)) % max(1, len(usable))  # a panel with few valid pixels still gives one
+        kept.append(panel.values.reshape(len(panel.values), -1)[:, usable[start::step]].astype(np.float64))
     sample = np.concatenate(kept, axis=1)
     if sample.shape[1] == 0:
         raise SceneError(scene.uri, "has no valid pixel in all used bands", "check its nodata and masks, or choose other --bands")

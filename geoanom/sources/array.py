@@ -38,16 +38,16 @@ def array_scene(
         datetime: acquisition time, ISO 8601.
 
     Raises:
-        SceneError: the array does not have three axes, or is complex.
+        SceneError: the array does not have three axes, is empty, or is complex.
     """
-    if values.ndim != 3 or values.dtype.kind not in "iuf":
+    if values.ndim != 3 or values.dtype.kind not in "iuf" or values.size == 0:
         raise SceneError(name, "is not a real array with the axes band, row, col", "reshape it, or take the amplitude")
     usable = np.isfinite(values).all(axis=0) & (True if valid is None else valid)
     n_bands, height, width = values.shape
     return Scene(
         uri=name,
         name=name,
-        digest=hashlib.sha256(np.ascontiguousarray(values)).hexdigest(),
+        digest=_digest(values, usable),
         height=height,
         width=width,
         bands=tuple(Band(index=i + 1, name=f"band {i + 1}", dtype=str(values.dtype)) for i in range(n_bands)),
@@ -58,6 +58,14 @@ def array_scene(
         datetime=datetime,
         open_handle=lambda: _ArrayHandle(values, usable),
     )
+
+
+def _digest(values: NDArray[np.generic], usable: NDArray[np.bool_]) -> str:
+    """SHA-256 of shape, type, values and mask, in hex: zeros of another shape are another scene."""
+    content = hashlib.sha256(f"{values.shape} {values.dtype.str}".encode())
+    content.update(np.ascontiguousarray(values).tobytes())
+    content.update(usable.tobytes())
+    return content.hexdigest()
 
 
 class _ArrayHandle:

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rasterio.enums import Interleaving
 from rasterio.errors import RasterioError
 
 from geoanom.errors import SceneError
-from geoanom.sources.handle import block_parts
+from geoanom.sources.handle import block_parts, numpy_dtype
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 MAX_PIXELS_A_SIDE = 2**31 - 1
 MAX_BLOCKS = 50_000_000
+END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 
 
 def check_local_path(uri: str) -> Path:
@@ -36,13 +38,14 @@ def check_local_path(uri: str) -> Path:
     """
     if uri.startswith("/vsi") or "://" in uri:
         raise SceneError(uri, "remote and virtual paths are not opened", "download the file and name the local copy")
-    path = Path(uri)
+    path = Path(uri).absolute()  # so that no driver's prefix, such as GTIFF_DIR:, can stand at its start
     try:
         status = path.stat()
     except FileNotFoundError as error:
         raise SceneError(uri, "does not exist", "check the path") from error
-    except OSError as error:
-        raise SceneError(uri, f"cannot be reached ({error.strerror})", "check the path and its permissions") from error
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise SceneError(uri, f"cannot be reached ({reason})", "check the path and its permissions") from error
     if stat.S_ISDIR(status.st_mode):
         raise SceneError(uri, "is a directory", "name the raster files in it")
     if not stat.S_ISREG(status.st_mode):
@@ -70,7 +73,11 @@ class FileState:
 
     def check(self, path: Path, uri: str) -> None:
         """Raise `SceneError` if the file is not the same any more."""
-        if not path.exists() or FileState.of(path) != self:
+        try:
+            now = FileState.of(path)
+        except OSError:
+            now = None
+        if now != self:
             raise SceneError(uri, "was replaced or changed while it was read", "run again when it is complete")
 
 
@@ -93,13 +100,32 @@ def check_header(src: rasterio.DatasetReader, uri: str, limits: Sources) -> None
     if max(src.height, src.width) >= MAX_PIXELS_A_SIDE:
         raise SceneError(uri, f"claims {src.height} x {src.width} pixels", "check that the file is what it says")
     block_height, block_width = src.block_shapes[0]
-    item = np.dtype("complex64" if src.dtypes[0] == "complex_int16" else src.dtypes[0]).itemsize
-    block_mb = block_height * block_width * item / 2**20
+    bands_at_once = src.count if src.interleaving is Interleaving.pixel else 1
+    block_mb = block_height * block_width * numpy_dtype(src.dtypes[0]).itemsize * bands_at_once / 2**20
     if block_mb > limits.max_block_mb:
         what = f"has blocks of {block_height} x {block_width} pixels ({block_mb:.0f} MB)"
         raise SceneError(uri, what, "retile it with gdal_translate -co TILED=YES, or raise sources.max_block_mb")
+    check_complete(src, uri)
     if src.tags(ns="OVERVIEWS").get("OVERVIEW_FILE"):
         raise SceneError(uri, "carries an OVERVIEW_FILE tag that makes GDAL open another file", "remove the tag")
+
+
+def check_complete(src: rasterio.DatasetReader, uri: str) -> None:
+    """Refuse formats without a map of blocks that stop too early: GDAL serves zeros or grey for what they lack.
+
+    Raises:
+        SceneError: the file is shorter than its pixels, or the mark of its end is missing.
+    """
+    size = Path(src.name).stat().st_size
+    if src.driver == "ENVI":
+        need = src.height * src.width * sum(numpy_dtype(dtype).itemsize for dtype in src.dtypes)
+        if size < need:
+            raise SceneError(uri, f"is truncated: it has {size} bytes, its pixels need {need}", "copy it again")
+    if src.driver in END_MARKS:
+        with Path(src.name).open("rb") as file:
+            file.seek(max(0, size - 4096))
+            if END_MARKS[src.driver] not in file.read():
+                raise SceneError(uri, "is truncated: the mark of its end is missing", "copy it again")
 
 
 @dataclass(frozen=True)
@@ -152,11 +178,11 @@ def survey_blocks(src: rasterio.DatasetReader, indexes: tuple[int, ...], size_by
         return BlockMap(block_height, block_width, absent, damaged)
     if absent.size * len(indexes) > MAX_BLOCKS:
         raise SceneError(src.name, f"has {absent.size} blocks a band, too many to check", "retile it with larger blocks")
-    separate = src.interleaving is not None and src.interleaving.name == "band"
+    separate = src.interleaving is Interleaving.band
     for band in indexes if separate else indexes[:1]:
         for place in np.ndindex(*shape):
             start, length = _block_extent(src, band, place)
-            absent[place] |= start == 0
+            absent[place] |= start == 0 or length == 0
             damaged[place] |= start + length > size_bytes
     return BlockMap(block_height, block_width, absent, damaged)
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.errors import RasterioError
@@ -13,11 +15,13 @@ from geoanom.errors import ConfigError, SceneError
 from geoanom.raster.scene import Band, Scene
 from geoanom.sources.bands import usable_bands
 from geoanom.sources.checks import FileState, check_header, check_local_path, sha256_of, survey_blocks
-from geoanom.sources.dates import acquisition_datetime
-from geoanom.sources.handle import RasterHandle, Reading
+from geoanom.sources.dates import TAGS, acquisition_datetime
+from geoanom.sources.handle import RasterHandle, Reading, numpy_dtype
 from geoanom.sources.place import georeference_of
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     from geoanom.config import Config
 
 MAGIC = {
@@ -43,43 +47,50 @@ def open_raster(uri: str, config: Config) -> Scene | None:
         ConfigError: a band is asked for that it does not have.
     """
     path = check_local_path(uri)
-    state = FileState.of(path)
-    driver = _driver_of(path, config)
+    states = {path: FileState.of(path)}
+    driver = _driver_of(path, uri, config)
     try:
         with rasterio.open(path, driver=driver, sharing=False) as src:
             check_header(src, uri, config.sources)
-            reading = _plan_reading(src, path, driver, config)
-            blocks = survey_blocks(src, reading.indexes, state.size)
-            warnings = [*blocks.warnings(uri, config.sources), *_notes(src, reading)]
-            georef = georeference_of(src, uri, pixel_space=config.sources.pixel_space)
-            if georef.is_pixel_space:
-                warnings.append("scored in pixel space: the layer has pixel coordinates and no place on the Earth")
-            block_height, block_width = src.block_shapes[reading.indexes[0] - 1]
-            return Scene(
-                uri=uri,
-                name=path.name,
-                digest=sha256_of(path),
-                height=src.height,
-                width=src.width,
-                bands=tuple(_bands(src, reading)),
-                band_count=sum(c is not ColorInterp.alpha for c in src.colorinterp),
-                block_height=min(block_height, src.height),
-                block_width=min(block_width, src.width),
-                georef=georef,
-                datetime=acquisition_datetime(src.tags(), path.name),
-                warnings=tuple(warnings),
-                open_handle=lambda: RasterHandle(reading, blocks),
-                check_unchanged=lambda: state.check(path, uri),
-            )
+            return _scene_of(src, uri, driver, states, config)
     except RasterioError as error:
         raise SceneError(uri, f"cannot be opened as a raster ({error})", "name a GeoTIFF or another raster image") from error
 
 
-def _driver_of(path: Path, config: Config) -> str:
+def _scene_of(src: rasterio.DatasetReader, uri: str, driver: str, states: dict[Path, FileState], config: Config) -> Scene:
+    """The scene of an open file whose header was checked."""
+    path = next(iter(states))
+    states.update((Path(name), FileState.of(Path(name))) for name in src.files if Path(name).is_file() and Path(name) != path)
+    reading = _plan_reading(src, path, uri, driver, config)
+    blocks = survey_blocks(src, reading.indexes, states[path].size)
+    warnings = [*blocks.warnings(uri, config.sources), *_notes(src, reading)]
+    georef = georeference_of(src, uri, pixel_space=config.sources.pixel_space)
+    if georef.is_pixel_space:
+        warnings.append("scored in pixel space: the layer has pixel coordinates and no place on the Earth")
+    block_height, block_width = src.block_shapes[reading.indexes[0] - 1]
+    return Scene(
+        uri=uri,
+        name=path.name,
+        digest=_digest(path, states, driver),
+        height=src.height,
+        width=src.width,
+        bands=tuple(_bands(src, reading)),
+        band_count=3 if reading.palette is not None else sum(c is not ColorInterp.alpha for c in src.colorinterp),
+        block_height=min(block_height, src.height),
+        block_width=min(block_width, src.width),
+        georef=georef,
+        datetime=acquisition_datetime(_tags(src), path.name),
+        warnings=tuple(warnings),
+        open_handle=lambda: RasterHandle(reading, blocks),
+        check_unchanged=lambda: _check_unchanged(states, uri),
+    )
+
+
+def _driver_of(path: Path, uri: str, config: Config) -> str:
     """The only driver that may open a file, so that its content cannot choose one that follows references."""
     if path.suffix.lower() == ".vrt":
         if "vrt" not in config.sources.allow:
-            raise SceneError(path, "VRT files can refer to any other file", "allow them with --set 'sources.allow=[vrt]'")
+            raise SceneError(uri, "VRT files can refer to any other file", "allow them with --set 'sources.allow=[vrt]'")
         return "VRT"
     with path.open("rb") as file:
         start = file.read(16)
@@ -88,18 +99,19 @@ def _driver_of(path: Path, config: Config) -> str:
         return found
     if any(path.with_name(name).is_file() for name in (f"{path.name}.hdr", f"{path.stem}.hdr", f"{path.stem}.HDR")):
         return "ENVI"
-    raise SceneError(path, "is not a raster of a known format, whatever its name says", "name a GeoTIFF or another raster image")
+    raise SceneError(uri, "is not a raster of a known format, whatever its name says", "name a GeoTIFF or another raster image")
 
 
-def _plan_reading(src: rasterio.DatasetReader, path: Path, driver: str, config: Config) -> Reading:
+def _plan_reading(src: rasterio.DatasetReader, path: Path, uri: str, driver: str, config: Config) -> Reading:
     """Which bands are read and how their values become real units."""
+    palette = src.colormap(1) if src.colorinterp[0] is ColorInterp.palette else None
+    known = (1, 2, 3) if palette is not None else src.indexes
     for index in config.bands or ():
-        if index not in src.indexes:
-            raise ConfigError(path, f"has {src.count} bands, and band {index} was asked for", "choose others with --bands")
-    indexes, dead = (config.bands, ()) if config.bands else usable_bands(src)
-    palette = None
-    if not config.bands and src.colorinterp[0] is ColorInterp.palette:
-        indexes, palette = (1,), src.colormap(1)
+        if index not in known:
+            raise ConfigError(uri, f"has {len(known)} bands, and band {index} was asked for", "choose others with --bands")
+    chosen: tuple[int, ...] | None = (1,) if palette is not None else config.bands
+    indexes, dead = (chosen, ()) if chosen else usable_bands(src)
+    dtypes = {src.dtypes[i - 1] for i in indexes}
     return Reading(
         path=path,
         driver=driver,
@@ -107,16 +119,22 @@ def _plan_reading(src: rasterio.DatasetReader, path: Path, driver: str, config: 
         dead=dead,
         scales=tuple(src.scales[i - 1] for i in indexes),
         offsets=tuple(src.offsets[i - 1] for i in indexes),
-        dtype=src.dtypes[indexes[0] - 1],
+        dtype=str(np.result_type(*map(numpy_dtype, dtypes))),
+        is_mixed=len(dtypes) > 1,
         palette=palette,
+        colours_used=(config.bands or known) if palette is not None else (),
     )
 
 
 def _bands(src: rasterio.DatasetReader, reading: Reading) -> list[Band]:
     dtype = str(reading.out_dtype)
     if reading.palette is not None:
-        return [Band(index=1, name=f"palette {colour}", dtype=dtype) for colour in ("red", "green", "blue")]
-    return [Band(index=i, name=src.descriptions[i - 1] or f"band {i}", dtype=dtype) for i in reading.indexes]
+        return [Band(index=i, name=f"palette {('red', 'green', 'blue')[i - 1]}", dtype=dtype) for i in reading.colours_used]
+    try:
+        names = src.descriptions
+    except UnicodeDecodeError:  # old writers put names in their own alphabets; a name is not worth a scene
+        names = (None,) * src.count
+    return [Band(index=i, name=names[i - 1] or f"band {i}", dtype=dtype) for i in reading.indexes]
 
 
 def _notes(src: rasterio.DatasetReader, reading: Reading) -> list[str]:
@@ -133,6 +151,27 @@ def _notes(src: rasterio.DatasetReader, reading: Reading) -> list[str]:
     if src.gcps[0]:
         notes.append(f"georeferenced by {len(src.gcps[0])} ground control points")
     return notes
+
+
+def _tags(src: rasterio.DatasetReader) -> dict[str, str]:
+    """The tags that may hold a date; one undecodable tag makes rasterio refuse them all, so each is asked for by itself."""
+    try:
+        return dict(src.tags())
+    except UnicodeDecodeError:
+        found = {tag: src.get_tag_item(tag) for tag in TAGS}
+        return {tag: str(text) for tag, text in found.items() if text}
+
+
+def _digest(path: Path, files: Iterable[Path], driver: str) -> str:
+    """SHA-256 of the file; of a VRT, which holds no pixels itself, that of all its files' digests."""
+    if driver != "VRT":
+        return sha256_of(path)
+    return hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()
+
+
+def _check_unchanged(states: Mapping[Path, FileState], uri: str) -> None:
+    for path, state in states.items():
+        state.check(path, uri)
 
 
 def gdal_version() -> str:

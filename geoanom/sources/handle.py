@@ -11,6 +11,7 @@ import rasterio
 from rasterio.errors import RasterioError
 from rasterio.windows import Window as RioWindow
 
+from geoanom.errors import SceneError
 from geoanom.raster.grid import Window
 from geoanom.raster.scene import Pixels
 
@@ -36,9 +37,13 @@ class Reading:
     scales: tuple[float, ...]
     offsets: tuple[float, ...]
     dtype: str
-    """Type in the file."""
+    """Type in the file; of bands with different types the one that holds them all."""
+    is_mixed: bool = False
+    """True when the bands' types differ."""
     palette: Mapping[int, tuple[int, int, int, int]] | None = None
-    """Colours of an indexed image, which is read as red, green, blue."""
+    """Colours of an indexed image."""
+    colours_used: tuple[int, ...] = ()
+    """Which of red (1), green (2), blue (3) an indexed image is read as."""
 
     @property
     def is_complex(self) -> bool:
@@ -61,10 +66,11 @@ class Reading:
 
     @cached_property
     def colours(self) -> NDArray[np.uint8]:
-        """(256 or more, 3) colours of the palette."""
-        table = np.zeros((max(self.palette or {0: 0}) + 1, 3), np.uint8)
-        for index, colour in (self.palette or {}).items():
-            table[index] = colour[:3]
+        """(index, used colour) of the palette."""
+        palette = self.palette or {}
+        table = np.zeros((max(palette, default=0) + 1, len(self.colours_used)), np.uint8)
+        for index, colour in palette.items():
+            table[index] = [colour[i - 1] for i in self.colours_used]
         return table
 
 
@@ -72,9 +78,16 @@ class RasterHandle:
     """An open raster file, for one thread."""
 
     def __init__(self, reading: Reading, blocks: BlockMap) -> None:
-        """Open the file again; handles are never shared."""
+        """Open the file again; handles are never shared.
+
+        Raises:
+            SceneError: it cannot be opened any more.
+        """
         self._reading, self._blocks = reading, blocks
-        self._src = rasterio.open(reading.path, driver=reading.driver, sharing=False)
+        try:
+            self._src = rasterio.open(reading.path, driver=reading.driver, sharing=False)
+        except RasterioError as error:
+            raise SceneError(reading.path, f"cannot be opened again ({error})", "leave it in place while it is read") from error
 
     def close(self) -> None:
         """Close the file."""
@@ -96,14 +109,17 @@ class RasterHandle:
         """Raw values (band, row, col) and the AND of the bands' masks (row, col)."""
         indexes = list(self._reading.indexes)
         box = RioWindow(window.col_off, window.row_off, window.width, window.height)
-        values = self._src.read(indexes, window=box)
+        if self._reading.is_mixed:
+            values = np.stack([self._src.read(i, window=box).astype(self._reading.dtype) for i in indexes])
+        else:
+            values = self._src.read(indexes, window=box)
         return values, (self._src.read_masks(indexes, window=box) > 0).all(axis=0)
 
     def _decode_piecewise(
         self, window: Window, damaged: list[tuple[int, int]]
     ) -> tuple[NDArray[np.generic], NDArray[np.bool_], list[tuple[int, int]]]:
         """Decode block by block, leaving out those that cannot be decoded."""
-        values = np.zeros((len(self._reading.indexes), window.height, window.width), self._src.dtypes[self._reading.indexes[0] - 1])
+        values = np.zeros((len(self._reading.indexes), window.height, window.width), self._reading.dtype)
         valid = np.zeros((window.height, window.width), bool)
         broken = list(damaged)
         for place, part in self._blocks.parts_of(window):
@@ -138,10 +154,16 @@ class RasterHandle:
             return np.moveaxis(reading.colours.take(values[0].astype(np.intp), axis=0, mode="clip"), -1, 0)
         if reading.is_complex:
             values = np.abs(values)
-        if reading.is_scaled:
-            scales, offsets = np.array(reading.scales)[:, None, None], np.array(reading.offsets)[:, None, None]
-            values = values * scales + offsets
-        return values.astype(reading.out_dtype, copy=False)
+        with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite or no number is masked
+            if reading.is_scaled:
+                scales, offsets = np.array(reading.scales)[:, None, None], np.array(reading.offsets)[:, None, None]
+                values = values * scales + offsets
+            return values.astype(reading.out_dtype, copy=False)
+
+
+def numpy_dtype(name: str) -> np.dtype[np.generic]:
+    """The NumPy type that rasterio reads a band type into."""
+    return np.dtype("complex64" if name == "complex_int16" else name)
 
 
 def _relative(part: Window, window: Window) -> tuple[slice, slice]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from typing import TYPE_CHECKING
 
 from affine import Affine
@@ -44,10 +45,13 @@ def _place_on_earth(src: rasterio.DatasetReader, uri: str) -> Georeference:
         raise SceneError(uri, what, IN_PIXELS)
     wkt = _earthly_wkt(crs.to_wkt(), uri)
     if gcps and src.transform.is_identity:
-        return from_control_points(tuple((p.row, p.col, p.x, p.y) for p in gcps), wkt)
+        georef = from_control_points(tuple((p.row, p.col, p.x, p.y) for p in gcps), wkt)
+        if georef is None:
+            raise SceneError(uri, "has ground control points that are too few or on one line", IN_PIXELS)
+        return georef
     if src.transform.is_identity:
         raise SceneError(uri, "has a coordinate reference system but no transform", IN_PIXELS)
-    if src.transform.is_degenerate:
+    if src.transform.is_degenerate or not all(map(isfinite, src.transform)):
         raise SceneError(uri, "has a transform that cannot be inverted", IN_PIXELS)
     return Georeference(crs_wkt=wkt, transform=src.transform)
 
@@ -57,8 +61,8 @@ def _earthly_wkt(wkt: str, uri: str) -> str:
         crs = CRS.from_wkt(wkt)
     except CRSError as error:
         raise SceneError(uri, "has a coordinate reference system that cannot be understood", IN_PIXELS) from error
-    if not is_of_the_earth(crs):
-        raise SceneError(uri, f"is not on the Earth ({crs.name})", IN_PIXELS)
     if crs.is_engineering or not (crs.is_projected or crs.is_geographic or crs.is_compound):
         raise SceneError(uri, f"has a local coordinate system ({crs.name})", IN_PIXELS)
+    if not is_of_the_earth(crs):
+        raise SceneError(uri, f"is not on the Earth ({crs.name})", IN_PIXELS)
     return wkt

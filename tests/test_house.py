@@ -1,0 +1,117 @@
+"""The architecture: rooms, layers, laziness, the public names."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import geoanom
+
+PACKAGE = Path(geoanom.__file__).parent
+LAYERS = [
+    {"errors", "config", "registry"},
+    {"raster", "sources"},
+    {"layer", "detect", "embed"},
+    {"model"},
+    {"pipeline"},
+    {"monitor", "archive", "explore", "evaluate"},
+    {"cli"},
+]
+ONLY = {
+    "torch": ("embed.", "detect.knn"),
+    "torchvision": ("embed.",),
+    "timm": ("embed.",),
+    "pyod": ("detect.pyod",),
+    "click": ("cli.",),
+    "rasterio": ("raster.", "sources.", "layer."),
+}
+
+
+def imports_of(path: Path) -> set[str]:
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def level(room: str) -> int:
+    return next(i for i, rooms in enumerate(LAYERS) if room in rooms)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_run_downward_and_libraries_keep_to_their_rooms(path: Path) -> None:
+    module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts)
+    room = module.split(".")[0]
+    for target in imports_of(path):
+        top, _, rest = target.partition(".")
+        if top in ONLY:
+            assert module.startswith(ONLY[top]), f"{module} imports {top}"
+        if top == "geoanom" and room not in ("__init__", "__main__"):
+            theirs = rest.split(".")[0]
+            assert theirs == room or level(theirs) < level(room) or {theirs, room} == {"raster", "sources"} or level(theirs) == 0, (
+                f"{module} imports {target}"
+            )
+
+
+def test_importing_the_package_imports_nothing_heavy() -> None:
+    code = "import sys, geoanom; sys.exit(str({'torch', 'pyod', 'numpy', 'rasterio'} & set(sys.modules)) if {'torch', 'pyod', 'numpy', 'rasterio'} & set(sys.modules) else 0)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_every_public_name_can_be_had() -> None:
+    for name in geoanom.__all__:
+        assert getattr(geoanom, name) is not None
+    assert set(dir(geoanom)) == set(geoanom.__all__)
+    with pytest.raises(AttributeError):
+        _ = geoanom.nothing
+
+
+def test_the_public_names_are_frozen() -> None:
+    assert sorted(geoanom.__all__) == [
+        "Anomaly",
+        "AnomalyLayer",
+        "Config",
+        "ConfigError",
+        "GeoanomError",
+        "InputError",
+        "Model",
+        "ModelError",
+        "Outcome",
+        "OutputError",
+        "Outputs",
+        "Scene",
+        "SceneError",
+        "ScoreMap",
+        "TileGrid",
+        "Window",
+        "detect",
+        "fit",
+        "load_config",
+        "load_model",
+        "open_scene",
+        "save_model",
+        "score",
+    ]
+
+
+def test_the_lock_on_gdal_is_set_before_gdal_is_loaded() -> None:
+    code = """
+import os, sys
+os.environ.update(GDAL_SKIP="", CPL_VSIL_CURL_ALLOWED_FILENAME="anything", PROJ_NETWORK="ON")
+import geoanom.raster
+assert "rasterio" not in sys.modules
+from rasterio.drivers import raster_driver_extensions
+import rasterio
+with rasterio.Env() as env:
+    assert "VRT" not in env.drivers() and "WMS" not in env.drivers() and "GTiff" in env.drivers()
+assert os.environ["CPL_VSIL_CURL_ALLOWED_FILENAME"] == "none" and os.environ["PROJ_NETWORK"] == "OFF"
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
