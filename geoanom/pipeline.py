@@ -81,7 +81,7 @@ def open_scenes(uris: Sequence[Uri], config: Config) -> tuple[list[Scene], list[
     for uri in uris:
         try:
             scene = open_scene(uri, config)
-        except InputError as error:
+        except (InputError, ConfigError) as error:
             failures.append(error)
         else:
             scenes.setdefault(scene.digest, scene)
@@ -117,8 +117,7 @@ def score(uris: Sequence[Uri], model: Model, config: Config | None = None, outpu
         OutputError: an output could not be written; nothing stands under its name.
     """
     config = config or model.config
-    reading = config if config.bands else config.model_copy(update={"bands": tuple(band.index for band in model.bands)})
-    scenes, failures = open_scenes(uris, reading)
+    scenes, failures = open_scenes(uris, config.model_copy(update={"bands": config.bands or model.chosen_bands}))
     return score_open(scenes, model, config, outputs or Outputs(), failures)
 
 

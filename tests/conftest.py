@@ -60,7 +60,9 @@ def small_scene(sample_scene: Path, tmp_path_factory: pytest.TempPathFactory) ->
 def quick_config() -> Config:
     """Settings for fast runs, whatever the environment says."""
     sets = ["tiles.size=32", "embed.zoom=1", "embed.dim=8", "embed.head.hidden=[32]", "embed.training.epochs=3"]
-    return load_config(sets=[*sets, "normalize.sample_pixels=20000", "fit.max_tiles=2000", "fit.fold_tiles=4"], environ={})
+    return load_config(
+        sets=[*sets, "normalize.sample_pixels=20000", "fit.max_tiles=2000", "fit.fold_tiles=4", "threshold.top=5"], environ={}
+    )
 
 
 @pytest.fixture(scope="session")

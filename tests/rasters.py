@@ -20,7 +20,7 @@ TEN_METRES = Affine(10, 0, 500_000, 0, -10, 5_000_000)
 def coordinates(height: int, width: int, count: int = 1, dtype: DTypeLike = "uint32") -> NDArray[Any]:
     """(band, row, col) with the value band * 10 000 000 + row * 1000 + col."""
     band, row, col = np.ogrid[:count, :height, :width]
-    return (band * 10_000_000 + row * 1000 + col).astype(dtype)
+    return np.asarray(band * 10_000_000 + row * 1000 + col, dtype)
 
 
 def noise(height: int, width: int, count: int = 1, *, seed: int = 0) -> NDArray[np.uint8]:

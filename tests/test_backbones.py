@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import conv2d
 
 from geoanom.config import Embed
-from geoanom.embed.backbones import build_backbone
+from geoanom.embed.backbones import PooledBackbone, build_backbone
 from geoanom.embed.lite0 import load_pretrained
 from geoanom.embed.views import GAIN, LEAST_CONTRAST, box_mean, soft_clip, two_views
 from geoanom.embed.weights import fit_stem, load_by_name, load_in_order, read_state
@@ -39,6 +40,7 @@ EVERY = pytest.mark.parametrize("name", NAMES)
 POOLED = pytest.mark.parametrize("name", [name for name in NAMES if name != "conv_ae"])
 
 
+@cache
 def built(name: str, n_bands: int = 3, **more: object) -> Backbone:
     torch.manual_seed(0)
     return build_backbone(Embed.model_validate({"backbone": name, "weights": "none", "zoom": 1, **more}), n_bands, TILE)
@@ -54,6 +56,11 @@ def features(backbone: Backbone, patches: Tensor, valid: Tensor | None = None, p
     usable = torch.ones(len(patches), *patches.shape[-2:], dtype=torch.bool) if valid is None else valid
     with torch.inference_mode():
         return backbone.features(patches, usable, [places] * len(patches))
+
+
+def stage_maps(backbone: Backbone, images: Tensor) -> list[Tensor]:
+    assert isinstance(backbone, PooledBackbone)
+    return backbone.maps(images)
 
 
 @EVERY
@@ -106,7 +113,8 @@ def test_the_features_of_a_tile_do_not_depend_on_which_other_tiles_are_asked_for
 
 @EVERY
 def test_a_tile_keeps_its_features_when_the_patch_shows_it_elsewhere(name: str) -> None:
-    backbone, wide = built(name), pixels(side=256)
+    weights = "package" if name == "efficientnet_lite0" else "none"
+    backbone, wide = built(name, weights=weights, zoom=2), pixels(side=256)
     here = features(backbone, wide[..., 0:192, 0:192], places=[(80, 80)])
     there = features(backbone, wide[..., 32:224, 32:224], places=[(48, 48)])  # 32 pixels are whole steps of every stage
     other = features(backbone, wide[..., 0:192, 0:192], places=[(0, 0)])
@@ -128,6 +136,16 @@ def test_what_stands_in_pixels_that_are_not_valid_does_not_leak(name: str, garba
 @EVERY
 def test_a_patch_without_any_valid_pixel_gives_finite_features(name: str) -> None:
     assert features(built(name), pixels(), torch.zeros(1, SIDE, SIDE, dtype=torch.bool)).isfinite().all()
+
+
+def test_a_windows_mean_counts_only_its_valid_pixels() -> None:
+    backbone = built("resnet18")
+    assert isinstance(backbone, PooledBackbone)
+    maps, mask = torch.rand(1, 5, 24, 24, generator=torch.Generator().manual_seed(0)), torch.ones(1, 1, SIDE, SIDE)
+    mask[..., 32:48, 32:64] = 0  # the upper half of one tile: four rows of cells, eight columns
+    found = backbone._window_means(maps, mask, [[(32, 32), (0, 0)]])
+    wanted = torch.stack([maps[0, :, 12:16, 8:16].mean(dim=(1, 2)), maps[0, :, :8, :8].mean(dim=(1, 2))])
+    torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
 
 
 @POOLED
@@ -161,7 +179,7 @@ def test_bf16_gives_nearly_the_features_of_fp32(name: str) -> None:
     ],
 )
 def test_torchvision_models_are_cut_at_the_last_maps_of_strides_4_8_and_16(name: str, stages: list[tuple[int, int]]) -> None:
-    maps = built(name).maps(torch.zeros(1, 3, 128, 128))  # type: ignore[attr-defined]  # every pooled backbone has maps
+    maps = stage_maps(built(name), torch.zeros(1, 3, 128, 128))
     assert [(stage.shape[1], 128 // stage.shape[-1]) for stage in maps] == stages
 
 
@@ -283,7 +301,7 @@ def test_the_maps_of_lite0_are_those_of_the_whole_network(packaged: dict[str, Te
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
         wanted = net.forward_intermediates(image, indices=[1, 2, 3], intermediates_only=True)  # type: ignore[operator]
-        found = built("efficientnet_lite0", weights="package").maps(image)  # type: ignore[attr-defined]
+        found = stage_maps(built("efficientnet_lite0", weights="package"), image)
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
 
@@ -324,7 +342,7 @@ def test_weights_come_from_a_file_of_any_kind(name: str, save: Callable[[dict[st
 class Trap:
     """What must not be made while weights are read."""
 
-    def __reduce__(self) -> tuple[object, tuple[str]]:
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[Path]]:
         return (Path.touch, (Path("trapped"),))
 
 
@@ -372,5 +390,6 @@ def test_a_download_without_a_network_is_a_config_error_that_names_the_way_out(t
         monkeypatch.setenv(scheme, "http://127.0.0.1:9")  # the discard port: refused at once, network or not
     monkeypatch.delenv("no_proxy", raising=False)
     monkeypatch.delenv("NO_PROXY", raising=False)
-    with pytest.raises(ConfigError, match="weights of mobilenet_v3_small could not be downloaded .*; download them elsewhere and give their path"):
+    with pytest.raises(ConfigError, match="weights of mobilenet_v3_small could not be downloaded") as caught:
         built("mobilenet_v3_small", weights="download")
+    assert caught.value.remedy == "download them elsewhere and give their path"

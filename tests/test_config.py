@@ -37,7 +37,7 @@ def test_the_shipped_default_file_is_the_defaults() -> None:
     assert load_config(CONFIGS / "default.yaml", environ={}) == Config() == load_config(environ={})
 
 
-def paths(model: type[Section] | Section) -> set[str]:
+def paths(model: Section) -> set[str]:
     """All settings as dotted paths."""
     return {
         f"{name}.{inner}" if inner else name
@@ -78,7 +78,11 @@ TREES = st.fixed_dictionaries(
             {"weights": st.text(min_size=1, max_size=8), "training": st.fixed_dictionaries({"learning_rate": st.floats(1e-9, 10.0)})}
         ),
         "detect": st.fixed_dictionaries(
-            {"members": st.just([{"name": "lof", "params": {"n_neighbors": 3, "p": 1.5, "metric": "no", "metric_params": {"a": [None, True]}}}])}
+            {
+                "members": st.just(
+                    [{"name": "lof", "params": {"n_neighbors": 3, "p": 1.5, "metric": "no", "metric_params": {"a": [None, True]}}}]
+                )
+            }
         ),
         "threshold": st.one_of(
             st.fixed_dictionaries({"top": st.integers(1, 99)}), st.fixed_dictionaries({"contamination": st.floats(0.001, 0.999)})

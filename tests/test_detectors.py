@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def reference(n: int = 150) -> NDArray[np.float32]:
     return rows.astype(np.float32)
 
 
-def fitted(name: str, rows: NDArray[np.floating], seed: int = 0, **params: object) -> Detector:
+def fitted(name: str, rows: NDArray[np.floating], seed: int = 0, **params: Any) -> Detector:
     detector = make_detector(Member.model_validate({"name": name, "params": params}))
     detector.fit(rows, seed)
     return detector
@@ -174,7 +174,7 @@ def test_what_geoanom_sets_itself_is_no_parameter(param: str) -> None:
     ("name", "params"),
     [("knn", {"k": 0}), ("knn", {"k": 2.5}), ("lof", {"n_neighbors": 0}), ("lof", {"n_neighbors": "many"}), ("ocsvm", {"nu": 7.0})],
 )
-def test_a_value_that_a_parameter_cannot_have_is_a_config_error(name: str, params: dict[str, object]) -> None:
+def test_a_value_that_a_parameter_cannot_have_is_a_config_error(name: str, params: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="detector"):
         fitted(name, reference(), **params)
 

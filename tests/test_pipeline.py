@@ -114,13 +114,14 @@ def test_every_output_is_written_and_is_what_it_says(small_scene: Path, quick_co
     assert shape(worst["geometry"]).contains(place), "heatmap and layer agree on the worst place"
 
 
-def test_a_foreign_patch_is_among_the_top_places(small_scene: Path, quick_config: Config, shared_data: Path, tmp_path: Path) -> None:
+def test_a_foreign_patch_is_among_the_top_places(small_scene: Path, shared_data: Path, tmp_path: Path) -> None:
     with rasterio.open(small_scene) as src, rasterio.open(sorted((shared_data / "series/naip").glob("*.tif"))[0]) as naip:
         pixels, foreign = src.read(), naip.read(window=rasterio.windows.Window(300, 300, 48, 48)).astype(float)
     there = pixels[:, 140:188, 200:248].astype(float)
     alike = (foreign - foreign.mean((1, 2), keepdims=True)) / foreign.std((1, 2), keepdims=True)
     pixels[:, 140:188, 200:248] = alike * there.std((1, 2), keepdims=True) + there.mean((1, 2), keepdims=True)
-    layer = detect([write_raster(tmp_path / "planted.tif", pixels)], quick_config)[0].layer
+    config = load_config(sets=["threshold.top=8", "tiles.stride=16", "embed.training.epochs=20"], environ={})
+    layer = detect([write_raster(tmp_path / "planted.tif", pixels)], config)[0].layer
     assert any(box(200, 140, 248, 188).intersects(anomaly.outline) for anomaly in layer.anomalies)
 
 
@@ -220,10 +221,10 @@ def test_a_fitted_head_can_be_reused_and_another_setting_refuses_it(
 ) -> None:
     save_model(model, tmp_path / "model")
     head = str(tmp_path / "model/head.safetensors")
-    again = fit([small_scene], with_settings(quick_config, embed={"head": {"path": head}}))
+    again = fit([small_scene], with_settings(quick_config, embed={"head": {**quick_config.embed.head.model_dump(), "path": head}}))
     np.testing.assert_array_equal(again.ensemble.joint.body, model.ensemble.joint.body)
     with pytest.raises(ModelError, match="dim"):
-        fit([small_scene], with_settings(quick_config, embed={"dim": 5, "head": {"path": head}}))
+        fit([small_scene], with_settings(quick_config, embed={"dim": 5, "head": {**quick_config.embed.head.model_dump(), "path": head}}))
 
 
 def test_a_head_can_be_learned_on_a_folder_of_other_imagery(
@@ -248,7 +249,7 @@ def test_a_scene_with_other_bands_is_refused_by_name(sample_scene: Path, model: 
 
 
 def test_too_small_a_scene_says_so_and_what_to_do(model: Model, quick_config: Config, tmp_path: Path) -> None:
-    tiny = write_raster(tmp_path / "tiny.tif", np.random.default_rng(0).integers(1, 99, (4, 20, 20), np.uint8))
+    tiny = write_raster(tmp_path / "tiny.tif", np.random.default_rng(0).integers(1, 99, (4, 20, 20), np.uint16))
     with pytest.raises(SceneError, match="20 x 20 px.*--tile-size"):
         fit([tiny], quick_config)
     with pytest.raises(SceneError, match="smaller than a tile"):

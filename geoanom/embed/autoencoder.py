@@ -13,6 +13,8 @@ from geoanom.embed.backbones import Autoencoder, Errors
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+FLAT = 1e-4
+"""A feature that varies by less than this share of its size varies by rounding."""
 CLIP = 8.0
 """Features further than this many spreads away are held there, so that no tile outweighs all others in training."""
 
@@ -36,7 +38,7 @@ class DenseAutoencoder(Autoencoder):
         middle = features.median(dim=0).values
         mad = (features - middle).abs().median(dim=0).values
         spread = torch.maximum(1.4826 * mad, 0.2 * features.std(dim=0, correction=0))
-        silent = spread <= 1e-6 * (middle.abs() + 1e-3)
+        silent = spread <= FLAT * (middle.abs() + 1e-2)
         self.center.copy_(middle)
         self.spread.copy_(torch.where(silent, torch.inf, spread))
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from geoanom.raster.blocks import TileBlock
     from geoanom.raster.normalize import Normalizer
 
-CHUNK_TILES = 256
+CHUNK_TILES = 64
 Block = TypeVar("Block")
 Ask = Callable[["Autoencoder", Tensor, Tensor], "NDArray[np.float32]"]
 """Takes a head, some tiles' features and their places, and gives one row of numbers for each tile."""

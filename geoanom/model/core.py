@@ -101,6 +101,11 @@ class Model:
         """Who votes."""
         return (*self.jury.names, RECONSTRUCTION) if self.config.detect.reconstruction else self.jury.names
 
+    @property
+    def chosen_bands(self) -> tuple[int, ...] | None:
+        """1-based bands to read; None where the model takes all bands of a file, however many it has."""
+        return None if self.config.bands is None and len(self.bands) == self.band_count else tuple(band.index for band in self.bands)
+
     def halves(self, rows: NDArray[np.int64], cols: NDArray[np.int64]) -> NDArray[np.int64]:
         """The half of the tiles at these grid places."""
         return half_of(rows, cols, self.fold_tiles)

@@ -6,12 +6,13 @@ Memory depends on the height of a block, the side of a tile and the width of the
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import chain, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geoanom.errors import SceneError
-from geoanom.raster.fill import fill_mask
+from geoanom.raster.fill import REACH_PX, fill_mask, fill_matches
 from geoanom.raster.grid import MARGIN_PX, Window
 from geoanom.raster.prefetch import read_ahead
 
@@ -90,7 +91,16 @@ def stream_panels(scene: Scene, config: Config, tally: Tally | None = None) -> I
     Raises:
         SceneError: a panel would not fit the memory limit, too many blocks are damaged, or the file was changed.
     """
-    tally = tally or Tally()
+    tally = tally if tally is not None else Tally()
+    panels = _read_panels(scene, config, tally)
+    for panel in panels if scene.fill is None else _without_fill(panels, scene.fill, tally):
+        panel.values[:, ~panel.valid] = 0
+        yield panel
+    scene.check_unchanged()
+
+
+def _read_panels(scene: Scene, config: Config, tally: Tally) -> Iterator[Panel]:
+    """Panels as they are in the file."""
     panel_rows = scene.block_height * max(1, PANEL_ROWS // scene.block_height)
     _check_memory(scene, panel_rows, config)
     segments = _segments(scene, panel_rows)
@@ -105,8 +115,7 @@ def stream_panels(scene: Scene, config: Config, tally: Tally | None = None) -> I
         if window.col_end == scene.width:
             _check_damage(scene, tally, config)
             place = Window(row_off=window.row_off, col_off=0, height=window.height, width=scene.width)
-            yield _masked_panel(Panel(window=place, values=values, valid=valid), scene, tally)
-    scene.check_unchanged()
+            yield Panel(window=place, values=values, valid=valid)
 
 
 def stream_tiles(
@@ -144,14 +153,20 @@ def stream_tiles(
         strip.forget_above(row)
 
 
-def _masked_panel(panel: Panel, scene: Scene, tally: Tally) -> Panel:
-    """The panel with its fill masked, too, and nothing left where it is not valid; its arrays are changed."""
-    if scene.fill is not None:
-        filled = fill_mask(panel.values, scene.fill) & panel.valid
-        tally.fill_pixels += int(filled.sum())
+def _without_fill(panels: Iterator[Panel], fill: tuple[float, ...], tally: Tally) -> Iterator[Panel]:
+    """Mask the fill. A panel waits for the next one, as fill may narrow to a wedge where two panels meet."""
+    above: NDArray[np.bool_] | None = None
+    for panel, following in pairwise(chain(panels, (None,))):
+        if panel is None:  # pragma: no cover - only the last one is
+            return
+        here = fill_matches(panel.values, fill)
+        above = here[:, :0] if above is None else above
+        below = here[:, :0] if following is None else fill_matches(following.values[:, :REACH_PX], fill)
+        filled = fill_mask(np.concatenate([above, here, below], axis=1))[above.shape[1] :][: len(panel.valid)]
+        tally.fill_pixels += int((filled & panel.valid).sum())
         panel.valid[filled] = False
-    panel.values[:, ~panel.valid] = 0
-    return panel
+        yield panel
+        above = here[:, -REACH_PX:]
 
 
 class _Strip:

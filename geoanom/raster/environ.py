@@ -14,6 +14,7 @@ LOCKED = {
     "CPL_VSIL_CURL_ALLOWED_FILENAME": "none",
     "GDAL_PAM_ENABLED": "NO",
     "GTIFF_IGNORE_READ_ERRORS": "NO",
+    "GDAL_ENABLE_TIFF_SPLIT": "NO",  # rows of one big strip would pass for blocks, most of them never written
     "GDAL_VRT_ENABLE_PYTHON": "NO",
     "GDAL_ERROR_ON_LIBJPEG_WARNING": "YES",  # libjpeg makes up what a truncated file lacks, and only warns
     "PROJ_NETWORK": "OFF",

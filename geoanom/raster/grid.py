@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-BLOCK_PX = 288
+BLOCK_PX = 224
 MARGIN_PX = 32
 """What a block's patch shows of the surroundings, so that no tile sees an artificial edge beside it."""
 

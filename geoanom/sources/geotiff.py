@@ -54,7 +54,7 @@ def open_raster(uri: str, config: Config) -> Scene | None:
             check_header(src, uri, config.sources)
             return _scene_of(src, uri, driver, states, config)
     except RasterioError as error:
-        raise SceneError(uri, f"cannot be opened as a raster ({error})", "name a GeoTIFF or another raster image") from error
+        raise SceneError(uri, f"is truncated, damaged or no raster ({error})", "copy it again, or name a GeoTIFF") from error
 
 
 def _scene_of(src: rasterio.DatasetReader, uri: str, driver: str, states: dict[Path, FileState], config: Config) -> Scene:
