@@ -6,22 +6,18 @@ import os
 import stat
 import subprocess
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
 from geoanom.errors import OutputError
 from geoanom.layer.atomic import atomic_file, atomic_folder, check_output
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 
 def test_a_file_takes_its_name_only_when_the_block_ends_well(tmp_path: Path) -> None:
     target = tmp_path / "out.txt"
     with pytest.raises(ZeroDivisionError), atomic_file(target) as temporary:
-        temporary.write_text("half")
-        raise ZeroDivisionError
+        raise ZeroDivisionError(temporary.write_text("half"))
     assert list(tmp_path.iterdir()) == []
     with atomic_file(target) as temporary:
         temporary.write_text("whole")
@@ -68,7 +64,7 @@ def tiny_disk(tmp_path: Path) -> Path:
     """A file system of 64 KB, where the machine lets us mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False, capture_output=True)
+    mounted = subprocess.run(["/bin/mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(disk)], check=False, capture_output=True)
     if mounted.returncode:
         pytest.skip("mounting a small file system needs privileges that this machine does not give")
     return disk
@@ -80,18 +76,19 @@ def test_a_full_disk_is_an_output_error_and_leaves_nothing(tiny_disk: Path) -> N
             temporary.write_bytes(os.urandom(1 << 20))
         assert list(tiny_disk.iterdir()) == []
     finally:
-        subprocess.run(["umount", str(tiny_disk)], check=True)
+        subprocess.run(["/bin/umount", str(tiny_disk)], check=True)
 
 
 def test_a_full_disk_stops_a_heatmap_although_gdal_closes_without_a_word(tiny_disk: Path) -> None:
     code = f"""
-import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})
+import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})
 import numpy as np
 from pathlib import Path
 from layers import flat_scene, score_map
 from geoanom.errors import OutputError
 from geoanom.layer.cog import write_heatmap
-scores = score_map(flat_scene(8000, 8000), peaks={{(r, c): float(v) for (r, c), v in np.ndenumerate(np.random.default_rng(0).random((250, 250)))}})
+noise = np.random.default_rng(0).random((250, 250))
+scores = score_map(flat_scene(8000, 8000), peaks={{place: float(v) for place, v in np.ndenumerate(noise)}})
 try:
     write_heatmap(scores, Path({str(tiny_disk / "heat.tif")!r}))
 except OutputError as error:
@@ -102,4 +99,4 @@ except OutputError as error:
         assert "heat.tif: " in done.stdout
         assert list(tiny_disk.iterdir()) == []
     finally:
-        subprocess.run(["umount", str(tiny_disk)], check=True)
+        subprocess.run(["/bin/umount", str(tiny_disk)], check=True)

@@ -68,7 +68,7 @@ def test_unknown_names_are_answered_with_the_nearest_known_one(
     capsys: pytest.CaptureFixture[str], sample_scene: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "o.geojson"
-    cases = [
+    cases: list[tuple[list[str | Path], str]] = [
         (["detct"], "did you mean 'detect'?"),
         (["detect", sample_scene, "-o", out, "--set", "tiles.sise=3"], "did you mean 'tiles.size'?"),
         (["detect", sample_scene, "-o", out, "--set", "embed.training.epoch=3"], "did you mean 'embed.training.epochs'?"),
@@ -189,6 +189,6 @@ def test_fit_score_and_info_work_together_and_exit_codes_tell_what_was_found(
 
 
 def test_a_traceback_appears_only_with_vv(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    arguments = ["info", tmp_path / "gone.tif"]
+    arguments: list[str | Path] = ["info", tmp_path / "gone.tif"]
     assert "Traceback" not in run(capsys, *arguments, "-v")[2]
     assert "Traceback" in run(capsys, *arguments, "-vv")[2]

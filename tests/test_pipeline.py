@@ -98,7 +98,12 @@ def test_a_model_does_not_depend_on_the_order_of_its_scenes(
 
 def test_every_output_is_written_and_is_what_it_says(small_scene: Path, quick_config: Config, tmp_path: Path) -> None:
     names = {"layer": "a.geojson", "heatmap": "h.tif", "embeddings": "e.parquet", "quicklook": "q.png"}
-    detect([small_scene], quick_config, Outputs(**{kind: tmp_path / name for kind, name in names.items()}))
+    paths = {kind: tmp_path / name for kind, name in names.items()}
+    detect(
+        [small_scene],
+        quick_config,
+        Outputs(layer=paths["layer"], heatmap=paths["heatmap"], embeddings=paths["embeddings"], quicklook=paths["quicklook"]),
+    )
     assert {p.name for p in tmp_path.iterdir()} == set(names.values())
     tree = assert_rfc7946((tmp_path / "a.geojson").read_text())
     assert len(tree["features"]) == 5
@@ -115,7 +120,7 @@ def test_every_output_is_written_and_is_what_it_says(small_scene: Path, quick_co
 
 
 def test_a_foreign_patch_is_among_the_top_places(small_scene: Path, shared_data: Path, tmp_path: Path) -> None:
-    with rasterio.open(small_scene) as src, rasterio.open(sorted((shared_data / "series/naip").glob("*.tif"))[0]) as naip:
+    with rasterio.open(small_scene) as src, rasterio.open(min((shared_data / "series/naip").glob("*.tif"))) as naip:
         pixels, foreign = src.read(), naip.read(window=rasterio.windows.Window(300, 300, 48, 48)).astype(float)
     there = pixels[:, 140:188, 200:248].astype(float)
     alike = (foreign - foreign.mean((1, 2), keepdims=True)) / foreign.std((1, 2), keepdims=True)
@@ -250,7 +255,7 @@ def test_a_scene_with_other_bands_is_refused_by_name(sample_scene: Path, model: 
 
 def test_too_small_a_scene_says_so_and_what_to_do(model: Model, quick_config: Config, tmp_path: Path) -> None:
     tiny = write_raster(tmp_path / "tiny.tif", np.random.default_rng(0).integers(1, 99, (4, 20, 20), np.uint16))
-    with pytest.raises(SceneError, match="20 x 20 px.*--tile-size"):
+    with pytest.raises(SceneError, match=r"20 x 20 px.*--tile-size"):
         fit([tiny], quick_config)
     with pytest.raises(SceneError, match="smaller than a tile"):
         score([tiny], model)

@@ -13,7 +13,7 @@ from geoanom.errors import ConfigError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-CHUNK_ROWS = 256
+CHUNK_ROWS = 64
 
 
 class Knn(Detector):
@@ -23,8 +23,8 @@ class Knn(Detector):
     time, so that a row's score does not depend on how many others come with it.
     """
 
-    def __init__(self, *, k: int = 5, whiten: bool = False) -> None:
-        """Set the number of neighbours, and whether rows are whitened first.
+    def __init__(self, *, k: int = 5, whiten: bool = False, device: str = "cpu") -> None:
+        """Set the number of neighbours, whether rows are whitened first, and where distances are computed.
 
         Raises:
             ConfigError: a number of neighbours that is not a whole number from 1.
@@ -33,9 +33,9 @@ class Knn(Detector):
             raise ConfigError("detector knn", f"k is {k!r}", "give a whole number of at least 1")
         super().__init__(whiten=whiten)
         self._k = k
+        self._device = torch.device(device)
 
     def _fit(self, rows: NDArray[np.float64], seed: int) -> None:  # noqa: ARG002 - nothing here is random
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self._reference = torch.from_numpy(rows).to(self._device)
         self._norms = self._reference.square().sum(dim=1)
 

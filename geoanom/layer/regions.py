@@ -67,7 +67,13 @@ def top_places(scores: ScoreMap, k: int) -> NDArray[np.bool_]:
 
 
 def outline_of(cells: Iterable[tuple[int, int]], grid: TileGrid, errors: PixelErrors | None) -> BaseGeometry:
-    """Outline of a group of cells, given by row and column, in pixel corners (col, row), refined to its badly reconstructed pixels where these are known."""
+    """Outline of a group of cells in pixel corners (col, row), refined to its badly reconstructed pixels where these are known.
+
+    Args:
+        cells: row and column of each.
+        grid: the cells' grid.
+        errors: of the scene's pixels, if there are any.
+    """
     cores = [grid.core(row, col) for row, col in cells]
     coarse = unary_union([box(w.col_off, w.row_off, w.col_end, w.row_end) for w in cores])
     if errors is None:

@@ -26,7 +26,9 @@ def enlarge(scene: Path, side: int, path: Path) -> None:
     """Write a raster of side x side pixels, block by block, from mirrored copies of a scene."""
     with rasterio.open(scene) as src:
         pixels, profile = src.read(), src.profile
-    profile.update(height=side, width=side, tiled=True, blockxsize=BLOCK_PX, blockysize=BLOCK_PX, compress="deflate", zlevel=1, BIGTIFF="YES")
+    profile.update(
+        height=side, width=side, tiled=True, blockxsize=BLOCK_PX, blockysize=BLOCK_PX, compress="deflate", zlevel=1, BIGTIFF="YES"
+    )
     rows, cols = (np.pad(np.arange(n), (0, side), mode="reflect")[:side] for n in pixels.shape[1:])
     with rasterio.open(path, "w", **profile) as dst:
         for _, window in dst.block_windows(1):
@@ -54,7 +56,12 @@ def main() -> None:
         _, status, usage = os.wait4(process.pid, 0)
         took_s = time.perf_counter() - start
         raster.unlink()
-        row = {"side_px": side, "peak_mb": round(usage.ru_maxrss / 1024), "seconds": round(took_s), "exit": os.waitstatus_to_exitcode(status)}
+        row = {
+            "side_px": side,
+            "peak_mb": round(usage.ru_maxrss / 1024),
+            "seconds": round(took_s),
+            "exit": os.waitstatus_to_exitcode(status),
+        }
         print(json.dumps(row), flush=True)
 
 
