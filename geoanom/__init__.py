@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from geoanom.config import Config, load_config
     from geoanom.errors import ConfigError, GeoanomError, InputError, ModelError, OutputError, SceneError
     from geoanom.layer.anomaly import Anomaly, AnomalyLayer
+    from geoanom.layer.frame import to_geodataframe
     from geoanom.layer.scoremap import ScoreMap
     from geoanom.model import Model
     from geoanom.model.bundle import load_model, save_model
@@ -40,6 +41,7 @@ _HOMES = {
     "open_scene": "raster.scene",
     "save_model": "model.bundle",
     "score": "pipeline",
+    "to_geodataframe": "layer.frame",
 }
 
 __all__ = [
@@ -66,6 +68,7 @@ __all__ = [
     "open_scene",
     "save_model",
     "score",
+    "to_geodataframe",
 ]
 
 

@@ -106,6 +106,7 @@ def test_the_public_names_are_frozen() -> None:
         "open_scene",
         "save_model",
         "score",
+        "to_geodataframe",
     ]
 
 
