@@ -70,7 +70,7 @@ def test_imports_run_downward_and_libraries_keep_to_their_rooms(path: Path) -> N
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
     code = "import sys, geoanom; heavy = {'torch', 'pyod', 'numpy', 'rasterio'} & set(sys.modules); sys.exit(str(heavy) if heavy else 0)"
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_every_public_name_can_be_had() -> None:
@@ -122,4 +122,4 @@ with rasterio.Env() as env:
     assert "VRT" not in env.drivers() and "WMS" not in env.drivers() and "GTiff" in env.drivers()
 assert os.environ["CPL_VSIL_CURL_ALLOWED_FILENAME"] == "none" and os.environ["PROJ_NETWORK"] == "OFF"
 """
-    subprocess.run([sys.executable, "-c", code], check=True)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

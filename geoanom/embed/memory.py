@@ -10,7 +10,7 @@ import ctypes
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
-LARGE_BYTES = 4 * 2**20
+LARGE_BYTES = 2**20
 
 
 def return_freed_memory() -> None:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
@@ -29,34 +28,32 @@ if TYPE_CHECKING:
     from geoanom.embed.embedder import Encoded
     from geoanom.model.core import Model
     from geoanom.raster.blocks import TileBlock
+    from geoanom.raster.grid import TileGrid
     from geoanom.raster.scene import Scene
 
 
-@dataclass
 class _Columns:
-    """What is kept of every tile."""
+    """What is kept of every tile, in arrays that are made once, so that a pass leaves no holes in memory."""
 
-    rows: list[NDArray[np.int64]] = field(default_factory=list)
-    cols: list[NDArray[np.int64]] = field(default_factory=list)
-    valid_fraction: list[NDArray[np.float64]] = field(default_factory=list)
-    embedding: list[NDArray[np.float32]] = field(default_factory=list)
-    raw: list[NDArray[np.float64]] = field(default_factory=list)
-    recon_error: list[NDArray[np.float64]] = field(default_factory=list)
-    top_band: list[NDArray[np.int64]] = field(default_factory=list)
-    top_band_sigma: list[NDArray[np.float64]] = field(default_factory=list)
+    def __init__(self, grid: TileGrid, model: Model, *, keep_embedding: bool) -> None:
+        n = len(grid)
+        self._n_cols = grid.n_cols
+        self._dim = model.config.embed.dim if keep_embedding else 0
+        self.scored = np.zeros(n, bool)
+        self.raw = np.zeros((n, len(model.member_names)))
+        self.valid_fraction, self.recon_error, self.top_band_sigma = np.zeros(n), np.zeros(n), np.zeros(n)
+        self.top_band = np.zeros(n, np.int64)
+        self.embedding = np.zeros((n, self._dim), np.float32)
 
     def add(self, blocks: Sequence[TileBlock], encoded: Encoded, raw: NDArray[np.float64], model: Model) -> None:
-        rows, cols = np.concatenate([b.rows for b in blocks]), np.concatenate([b.cols for b in blocks])
-        statistics = [band_statistics(block, model.embedder.normalizer) for block in blocks]
-        band, sigma = model.band_statistics.furthest(np.concatenate(statistics))
-        self.rows.append(rows)
-        self.cols.append(cols)
-        self.valid_fraction.extend(block.valid_fraction for block in blocks)
-        self.embedding.append(encoded.embedding)
-        self.raw.append(raw)
-        self.recon_error.append(encoded.recon_error)
-        self.top_band.append(band)
-        self.top_band_sigma.append(sigma)
+        """Keep the tiles of some blocks."""
+        tiles = np.concatenate([block.rows * self._n_cols + block.cols for block in blocks])
+        statistics = np.concatenate([band_statistics(block, model.embedder.normalizer) for block in blocks])
+        self.top_band[tiles], self.top_band_sigma[tiles] = model.band_statistics.furthest(statistics)
+        self.valid_fraction[tiles] = np.concatenate([block.valid_fraction for block in blocks])
+        self.recon_error[tiles], self.raw[tiles] = encoded.recon_error, raw
+        self.embedding[tiles] = encoded.embedding[:, : self._dim]
+        self.scored[tiles] = True
 
 
 @one_thread()
@@ -77,23 +74,30 @@ def score_scene(
         SceneError: the bands differ, or no tile can be scored.
     """
     _check_bands(scene, model)
+    columns = _Columns(scene.grid(model.config), model, keep_embedding=keep_embedding)
     path = workdir / f"{scene.digest[:16]}.tif"
     if model.embedder.backbone.in_pixels:
         with PixelErrorWriter(path, scene.grid(model.config)) as writer:
-            columns, tally = _walk(scene, model, config, watch=watch, writer=writer)
+            tally = _walk(scene, model, config, columns, watch=watch, writer=writer)
     else:
-        columns, tally = _walk(scene, model, config, watch=watch)
-    if not columns.rows:
+        tally = _walk(scene, model, config, columns, watch=watch)
+    if not columns.scored.any():
         _refuse_unscored(scene, model)
     errors = PixelErrors(path) if model.embedder.backbone.in_pixels else None
-    return _score_map(scene, model, columns, tally, errors=errors, keep_embedding=keep_embedding)
+    return _score_map(scene, model, columns, tally, errors)
 
 
 def _walk(
-    scene: Scene, model: Model, config: Config, *, watch: Callable[[Panel], None] | None, writer: PixelErrorWriter | None = None
-) -> tuple[_Columns, Tally]:
+    scene: Scene,
+    model: Model,
+    config: Config,
+    columns: _Columns,
+    *,
+    watch: Callable[[Panel], None] | None,
+    writer: PixelErrorWriter | None = None,
+) -> Tally:
     """Judge all tiles, several blocks at a time, in order."""
-    columns, tally, grid = _Columns(), Tally(), scene.grid(model.config)
+    tally, grid = Tally(), scene.grid(model.config)
     reading = model.config.model_copy(update={"sources": config.sources, "runtime": config.runtime})
     with tqdm(total=len(grid), desc=f"scoring {scene.name}", unit="tile", disable=None) as progress:
         batches = in_batches(stream_tiles(scene, grid, reading, watch=watch, tally=tally), model.config.embed.batch_size)
@@ -103,7 +107,7 @@ def _walk(
             if writer is not None and encoded.pixel_error is not None:
                 writer.add(blocks, encoded.pixel_error)
             progress.update(tally.tiles_scored + tally.tiles_masked - progress.n)
-    return columns, tally
+    return tally
 
 
 def _judge(model: Model, blocks: list[TileBlock]) -> tuple[list[TileBlock], Encoded, NDArray[np.float64]]:
@@ -112,34 +116,28 @@ def _judge(model: Model, blocks: list[TileBlock]) -> tuple[list[TileBlock], Enco
     return blocks, encoded, model.raw_scores(encoded, halves)
 
 
-def _score_map(
-    scene: Scene, model: Model, columns: _Columns, tally: Tally, *, errors: PixelErrors | None, keep_embedding: bool
-) -> ScoreMap:
-    order = np.lexsort((np.concatenate(columns.cols), np.concatenate(columns.rows)))
-
-    def joined(parts: list[NDArray[Any]]) -> NDArray[Any]:
-        return np.concatenate(parts)[order]
-
-    verdicts = model.ensemble.judge(joined(columns.raw))
+def _score_map(scene: Scene, model: Model, columns: _Columns, tally: Tally, errors: PixelErrors | None) -> ScoreMap:
+    grid, scored = scene.grid(model.config), np.flatnonzero(columns.scored)
+    verdicts = model.ensemble.judge(columns.raw[scored])
     member_score = anomaly_score(verdicts.member_p)
     return ScoreMap(
         scene=scene,
-        grid=scene.grid(model.config),
-        rows=joined(columns.rows),
-        cols=joined(columns.cols),
+        grid=grid,
+        rows=scored // grid.n_cols,
+        cols=scored % grid.n_cols,
         score=anomaly_score(verdicts.p_value),
         statistic=verdicts.statistic,
         p_value=verdicts.p_value,
         q_value=q_values(verdicts.p_value),
         member_score={name: member_score[:, m] for m, name in enumerate(model.member_names)},
-        recon_error=joined(columns.recon_error),
-        valid_fraction=joined(columns.valid_fraction),
-        top_band=joined(columns.top_band),
-        top_band_sigma=joined(columns.top_band_sigma),
+        recon_error=columns.recon_error[scored],
+        valid_fraction=columns.valid_fraction[scored],
+        top_band=columns.top_band[scored],
+        top_band_sigma=columns.top_band_sigma[scored],
         tiles_masked=tally.tiles_masked,
         warnings=(*scene.warnings, *tally.warnings()),
         pixel_errors=errors,
-        embedding=joined(columns.embedding) if keep_embedding else None,
+        embedding=columns.embedding[scored] if columns.embedding.size else None,
     )
 
 

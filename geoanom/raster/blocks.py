@@ -143,6 +143,7 @@ def stream_tiles(
         if watch is not None:
             watch(panel)
         strip.append(panel)
+        del panel  # not needed while its tiles are computed
         while row < grid.n_rows and strip.holds(row):
             for col in range(0, grid.n_cols, step):
                 if wanted is None or wanted(row // step, col // step):
