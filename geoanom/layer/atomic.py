@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,17 +72,6 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         _sync(parent)
     except OSError as error:
         raise OutputError(path, f"could not be written ({error.strerror or error})", "check the disk's space and permissions") from error
-
-
-def free_space_check(folder: Path, need_bytes: int) -> None:
-    """Refuse to start a write that cannot fit.
-
-    Raises:
-        OutputError: the disk has less room than is needed.
-    """
-    free = shutil.disk_usage(folder).free
-    if free < need_bytes:
-        raise OutputError(folder, f"needs {need_bytes / 2**20:.0f} MB and has {free / 2**20:.0f} MB free", "make room")
 
 
 def _sync(path: Path) -> None:

@@ -38,7 +38,7 @@ def to_rfc7946(outline: BaseGeometry, georef: Georeference) -> BaseGeometry | No
     placed = _finite_part(georef.geometry_lonlat(outline, STEP_PX))
     if placed is None:
         return None
-    split = unary([_split(polygon) for polygon in polygons_of(placed)])
+    split = shapely.union_all([_split(polygon) for polygon in polygons_of(placed)])
     rounded = shapely.set_precision(split, GRID_DEGREES)
     return _right_handed(rounded if not rounded.is_empty else split)
 
@@ -67,11 +67,6 @@ def polygons_of(geometry: BaseGeometry) -> list[Polygon]:
     return [part for part in shapely.get_parts(geometry) if isinstance(part, Polygon)] if not isinstance(geometry, Polygon) else [geometry]
 
 
-def unary(geometries: list[BaseGeometry]) -> BaseGeometry:
-    """Union of geometries."""
-    return shapely.union_all(geometries)
-
-
 def _split(polygon: Polygon) -> BaseGeometry:
     """Cut a polygon whose longitudes may run beyond 180 degrees."""
     west, _, east, _ = polygon.bounds
@@ -93,7 +88,7 @@ def _finite_part(geometry: BaseGeometry) -> BaseGeometry | None:
         return geometry
     rings = [[c for c in polygon.exterior.coords if np.isfinite(c).all()] for polygon in polygons_of(geometry)]
     parts = [shapely.make_valid(Polygon(ring)) for ring in rings if len(set(ring)) > 2]
-    return unary(parts) if parts else None
+    return shapely.union_all(parts) if parts else None
 
 
 def _right_handed(geometry: BaseGeometry) -> BaseGeometry:
