@@ -27,7 +27,7 @@ ONLY = {
     "timm": ("embed.",),
     "pyod": ("detect.pyod",),
     "click": ("cli.",),
-    "rasterio": ("raster.", "sources.", "layer."),
+    "rasterio": ("raster.", "sources.", "layer.", "evaluate.rasters"),
 }
 
 
