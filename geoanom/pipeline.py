@@ -135,12 +135,12 @@ def score_open(scenes: Sequence[Scene], model: Model, config: Config, outputs: O
     outputs.check(len(scenes))
     failed = list(failures)
     thumbnail = Thumbnail(scenes[0]) if outputs.quicklook else None
-    watch, keep_embedding = thumbnail.add if thumbnail else None, outputs.embeddings is not None
+    watch = thumbnail.add if thumbnail else None
     with tempfile.TemporaryDirectory(prefix="geoanom-") as workdir:
         maps: list[ScoreMap] = []
         for scene in scenes:
             try:
-                maps.append(score_scene(scene, model, config, Path(workdir), keep_embedding=keep_embedding, watch=watch))
+                maps.append(score_scene(scene, model, config, Path(workdir), watch=watch))
             except InputError as error:
                 failed.append(error)
         if not maps:

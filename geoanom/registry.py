@@ -63,6 +63,7 @@ BACKBONES = Table(
     {
         "efficientnet_lite0": "geoanom.embed.lite0:build",
         "conv_ae": "geoanom.embed.conv_ae:build",
+        "spectrum": "geoanom.embed.spectrum:build",
     },
 )
 """Backbones by name; every torchvision classification model is known besides (`geoanom.embed.vision`)."""
@@ -81,6 +82,7 @@ DETECTORS = Table(
         "ecod": "geoanom.detect.tails:Ecod",
         "copod": "geoanom.detect.tails:Copod",
         "rx": "geoanom.detect.rx:Rx",
+        "agreement": "geoanom.detect.agreement:Agreement",
     },
 )
 """Detectors by name; each passes the contract tests."""

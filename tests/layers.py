@@ -34,7 +34,7 @@ def score_map(scene: Scene, *, size: int = 64, stride: int = 32, peaks: dict[tup
     for (row, col), value in (peaks or {}).items():
         statistic[row * grid.n_cols + col] = value
     p_value: NDArray[np.float64] = 10.0**-statistic
-    ones = np.ones(len(grid))
+    ones, both = np.ones(len(grid)), np.ones((len(grid), 2))
     return ScoreMap(
         scene=scene,
         grid=grid,
@@ -47,8 +47,9 @@ def score_map(scene: Scene, *, size: int = 64, stride: int = 32, peaks: dict[tup
         member_score={"rx": statistic / 10, "reconstruction": statistic / 20},
         recon_error=statistic,
         valid_fraction=ones,
-        top_band=np.zeros(len(grid), np.int64),
-        top_band_sigma=-2.5 * ones,
+        top_band=np.array([1, 0]) * both.astype(np.int64),
+        top_band_sigma=np.array([-2.5, 1.25]) * both,
+        top_band_contrast=np.array([False, True]) & (both > 0),
         tiles_masked=0,
         embedding=np.arange(4 * len(grid), dtype=np.float32).reshape(-1, 4),
     )

@@ -60,7 +60,7 @@ def features(backbone: Backbone, patches: Tensor, valid: Tensor | None = None, p
 
 def stage_maps(backbone: Backbone, images: Tensor) -> list[Tensor]:
     assert isinstance(backbone, PooledBackbone)
-    return backbone.maps(images)
+    return backbone.maps(images, 0)
 
 
 @EVERY
@@ -80,7 +80,7 @@ def test_a_backbone_is_frozen_and_brings_an_autoencoder_of_its_features(name: st
     assert not any(parameter.requires_grad for parameter in backbone.parameters())
     found = features(backbone, pixels()).clone()
     torch.manual_seed(0)
-    head = backbone.autoencoder(Embed(dim=5)).eval()
+    head = backbone.autoencoder(Embed(backbone=name, dim=5)).eval()
     with torch.inference_mode():
         assert head.encode(found).shape == (len(PLACES), 5)
         assert head.losses(found).shape == (len(PLACES),)
@@ -114,10 +114,10 @@ def test_the_features_of_a_tile_do_not_depend_on_which_other_tiles_are_asked_for
 @EVERY
 def test_a_tile_keeps_its_features_when_the_patch_shows_it_elsewhere(name: str) -> None:
     weights = "package" if name == "efficientnet_lite0" else "none"
-    backbone, wide = built(name, weights=weights, zoom=2), pixels(side=256)
-    here = features(backbone, wide[..., 0:192, 0:192], places=[(80, 80)])
-    there = features(backbone, wide[..., 32:224, 32:224], places=[(48, 48)])  # 32 pixels are whole steps of every stage
-    other = features(backbone, wide[..., 0:192, 0:192], places=[(0, 0)])
+    backbone, wide = built(name, weights=weights, zoom=2), pixels(side=512)
+    here = features(backbone, wide[..., 0:448, 0:448], places=[(224, 224)])
+    there = features(backbone, wide[..., 32:480, 32:480], places=[(192, 192)])  # 32 pixels are whole steps of every stage
+    other = features(backbone, wide[..., 0:448, 0:448], places=[(0, 0)])
     assert (here - there).norm() < 0.05 * (here - other).norm()
 
 
@@ -300,8 +300,9 @@ def test_the_maps_of_lite0_are_those_of_the_whole_network(packaged: dict[str, Te
     net.load_state_dict(dict(zip(net.state_dict(), packaged.values(), strict=True)))
     image = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.inference_mode():
-        wanted = net.forward_intermediates(image, indices=[1, 2, 3], intermediates_only=True)  # type: ignore[operator]
-        found = stage_maps(built("efficientnet_lite0", weights="package"), image)
+        stages = net.forward_intermediates(image, indices=[1, 2, 3, 4], intermediates_only=True)  # type: ignore[operator]
+        plain, evened = (built("efficientnet_lite0", weights="package").maps(image, view) for view in (0, 1))  # type: ignore[operator]
+    found, wanted = [*plain, *evened], [*stages, *stages[:3]]
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-3)
 

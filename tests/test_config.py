@@ -58,7 +58,7 @@ def test_the_shipped_default_file_shows_every_setting() -> None:
     assert paths(Config()) - shown == {"threshold.contamination", "threshold.top"}  # they would displace the fdr
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(set(CONFIGS.glob("*.yaml")) - {CONFIGS / "pretrain.yaml"}), ids=lambda path: path.name)
 def test_every_shipped_file_is_read_and_round_trips(path: Path, write: Write) -> None:
     config = load_config(path, environ={})
     assert load_config(write(dump_config(config)), environ={}) == config
@@ -198,7 +198,11 @@ def test_a_rule_of_a_later_source_displaces_that_of_an_earlier_one(write: Write)
         ("embed: {training: {learning_rate: .inf}}", "finite"),
         ("tiles: {min_valid_fraction: .nan}", "min_valid_fraction"),
         ("detect: {members: [{name: knn, params: {k: .nan}}]}", "finite"),
-        ("detect: {members: [{name: knn}, {name: knn}]}", "listed twice"),
+        ("detect: {members: [{name: knn}, {name: knn}]}", "two members are called 'knn': give one of them a label"),
+        ("detect: {members: [{name: knn}, {name: lof, label: knn}]}", "two members are called 'knn'"),
+        ("detect: {members: [{name: knn, label: reconstruction}]}", "two members are called 'reconstruction'"),
+        ("detect: {members: [{name: knn, label: ''}]}", "detect.members.0.label"),
+        ("embed: {head: {kind: supervised, labels: a.csv, train_on: broad}}", "leave train_on at 'scene'"),
         ("detect: {members: []}", "detect.members"),
         ("tiles: {size: 16, stride: 17}", "pixels would be skipped"),
         ("calibrate: {trim_fraction: 0.2}", "trim_fraction must be smaller"),

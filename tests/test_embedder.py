@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from geoanom.config import Embed
 from geoanom.embed.backbones import build_backbone
 from geoanom.embed.device import describe_device, pick_device
-from geoanom.embed.embedder import CHUNK_TILES, Embedder, in_batches, joined, with_fitted_heads, with_heads
+from geoanom.embed.embedder import CHUNK_TILES, Embedder, in_batches, joined, learns_from_views, with_fitted_heads, with_heads
 from geoanom.embed.heads import backbone_bytes, head_bytes, load_backbone, load_heads
 from geoanom.embed.threads import one_thread, side_by_side
 from geoanom.errors import ConfigError, ModelError
@@ -57,6 +57,8 @@ def block(seed: int = 0, valid: NDArray[np.bool_] | None = None) -> TileBlock:
         cols=cols,
         tops=16 + 32 * rows,
         lefts=16 + 32 * cols,
+        core_tops=16 + 32 * rows,
+        core_lefts=16 + 32 * cols,
         size=TILE,
         values=values * usable,
         valid=usable,
@@ -186,6 +188,32 @@ def test_batches_hold_all_blocks_in_order_and_only_the_last_is_short(n: int, siz
     assert all(len(batch) == size for batch in batches[:-1])
 
 
+def smooth_block() -> TileBlock:
+    """A block whose tiles differ from each other and survive a blur."""
+    waves = np.random.default_rng(3).normal(size=(N_BANDS, SIDE, SIDE))
+    spectrum = np.fft.fft2(waves) * (np.hypot(*np.meshgrid(np.fft.fftfreq(SIDE), np.fft.fftfreq(SIDE))) < 0.1)
+    field = np.fft.ifft2(spectrum).real
+    return replace(block(), values=(50 + 15 * field / field.std()).astype(np.float32))
+
+
+def likeness(one: NDArray[np.float32], other: NDArray[np.float32]) -> float:
+    """The largest correlation of two tiles (row, col) over all turns and reflections."""
+    turned = [np.rot90(view, k) for view in (other, other[:, ::-1]) for k in range(4)]
+    return max(float(np.corrcoef(one.ravel(), view.ravel())[0, 1]) for view in turned)
+
+
+@settings(max_examples=10)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_with_a_seed_another_view_of_the_same_tiles_is_described_in_the_same_order(seed: int) -> None:
+    one, shown = embedder(**CONV), smooth_block()
+    plain, view = one.features([shown]), one.features([shown], seed)
+    assert torch.equal(view, one.features([shown], seed))
+    assert not torch.equal(view, plain)
+    alike = np.array([[likeness(p, v) for v in view[:, 0].numpy()] for p in plain[:, 0].numpy()])
+    assert (alike.argmax(axis=1) == np.arange(4)).all()
+    assert (alike.diagonal() > 0.9).all()
+
+
 # Heads and halves
 
 
@@ -198,6 +226,31 @@ def test_each_half_has_a_head_that_never_saw_it() -> None:
     assert len(one.heads) == 2
     assert torch.equal(flat(again.heads[0]), flat(one.heads[0]))
     assert not torch.equal(flat(again.heads[1]), flat(one.heads[1]))
+
+
+@pytest.mark.parametrize("kind", ["contrastive", "supervised"])
+def test_no_head_learns_from_views_or_labels_of_its_own_half(kind: str) -> None:
+    bare = embedder(**POOLED, head={"kind": kind, "labels": "labels.csv"})
+    features = joined([bare.features([block(seed)]) for seed in range(10)])
+    halves, labels = np.arange(len(features)) // 2 % 2, np.arange(len(features)) // 4 % 3
+    views = features.flip(1)
+    assert learns_from_views(bare) == (kind == "contrastive")
+    one = with_fitted_heads(bare, features, halves, seed=0, views=views, labels=labels)
+    mine = torch.from_numpy(halves == 0)
+    other_views, other_labels = views.clone(), np.where(halves == 0, np.arange(len(features)) % 3, labels)
+    other_views[mine] = 2 * views[mine]
+    again = with_fitted_heads(bare, features, halves, seed=0, views=other_views, labels=other_labels)
+    assert torch.equal(flat(again.heads[0]), flat(one.heads[0]))
+    assert not torch.equal(flat(again.heads[1]), flat(one.heads[1]))
+
+
+def test_asking_what_heads_learn_from_leaves_torchs_generator_alone() -> None:
+    bare = embedder(**CONV)
+    torch.manual_seed(5)
+    wanted = torch.rand(1)
+    torch.manual_seed(5)
+    assert not learns_from_views(bare)
+    assert torch.equal(torch.rand(1), wanted)
 
 
 def test_without_halves_there_is_one_head_for_all(pooled: Any) -> None:

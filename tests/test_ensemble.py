@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import kstest
 
-from geoanom.config import Calibrate, Config, Member
+from geoanom.config import Calibrate, Config, Detect, Member
 from geoanom.detect.ensemble import CHUNK_ROWS, fit_ensemble, fit_jury, half_of, make_detector
 from geoanom.errors import ConfigError
 
@@ -100,6 +100,16 @@ def test_more_rows_than_a_chunk_holds_are_all_scored() -> None:
 
 def test_the_names_of_the_jury_are_those_of_its_members_in_order() -> None:
     assert fit_jury(MEMBERS, tables(), checkerboard(), seed=0).names == ("knn", "ecod")
+
+
+def test_a_detector_may_vote_twice_under_two_titles() -> None:
+    rows, halves = tables(), checkerboard()
+    members = Detect(members=(Member(name="knn"), Member(name="knn", label="far", params={"k": 20}))).members
+    jury = fit_jury(members, rows, halves, seed=0)
+    assert jury.names == ("knn", "far")
+    raw = jury.raw_scores(rows, halves)
+    np.testing.assert_array_equal(raw[:, :1], fit_jury(members[:1], rows, halves, seed=0).raw_scores(rows, halves))
+    assert (raw[:, 1] > raw[:, 0]).all()
 
 
 def test_an_unknown_member_or_parameter_is_a_config_error() -> None:

@@ -74,12 +74,17 @@ def test_a_layer_is_rfc_7946_and_has_every_property_of_the_contract() -> None:
         "score_reconstruction",
         "top_band",
         "top_band_sigma",
+        "bands",
+        "voters",
+        "nearest_tiles",
+        "reason",
         "lon",
         "lat",
     ]
     assert first["n_tiles"] == 2
     assert first["level"] == "high"
     assert first["top_band_sigma"] == -2.5
+    assert all(value is None or isinstance(value, str | int | float) for value in first.values()), "scalars only"
     assert set(tree["geoanom"]) == {"version", "model_id", "config_digest", "threshold", "tiles_scored", "tiles_masked", "scenes"}
 
 

@@ -17,7 +17,7 @@ from rfc7946 import assert_rfc7946
 from shapely.geometry import box
 
 from geoanom.config import load_config, parse_config
-from geoanom.errors import ConfigError, ModelError, SceneError
+from geoanom.errors import ConfigError, InputError, ModelError, SceneError
 from geoanom.layer.geojson import dumps
 from geoanom.model.bundle import load_model, save_model
 from geoanom.pipeline import Outputs, detect, fit, score
@@ -186,6 +186,59 @@ def test_a_bundle_reads_back_to_the_same_model(model: Model, tmp_path: Path) -> 
         "head.safetensors",
         "reference.safetensors",
     }
+
+
+def test_a_bundle_keeps_the_logarithm(small_scene: Path, quick_config: Config, tmp_path: Path) -> None:
+    model = fit([small_scene], with_settings(quick_config, normalize={"transform": "log"}))
+    assert model.embedder.normalizer.log
+    save_model(model, tmp_path / "model")
+    assert load_model(tmp_path / "model", "cpu").embedder.normalizer == model.embedder.normalizer
+
+
+def head_of(config: Config, **more: object) -> dict[str, object]:
+    return {"head": {**config.embed.head.model_dump(mode="json"), **more}}
+
+
+@pytest.mark.parametrize("kind", ["pca", "contrastive", "supervised"])
+def test_a_model_with_any_kind_of_head_is_the_same_for_any_number_of_threads_and_reads_back(
+    kind: str, small_scene: Path, quick_config: Config, tmp_path: Path
+) -> None:
+    (tmp_path / "labels.csv").write_text(
+        "scene,row,col,label\n" + "".join(f"{small_scene.name},{i},{j},{'ab'[i % 2]}\n" for i in range(12) for j in range(12))
+    )
+    labels = str(tmp_path / "labels.csv") if kind == "supervised" else None
+    config = with_settings(quick_config, embed=head_of(quick_config, kind=kind, labels=labels))
+    one, two = (fit([small_scene], with_settings(config, runtime={"threads": threads})) for threads in (1, 2))
+    assert one.model_id == two.model_id
+    save_model(one, tmp_path / "model")
+    assert load_model(tmp_path / "model", "cpu").model_id == one.model_id
+
+
+def test_a_pair_of_views_can_be_learned_from_broad_imagery(
+    small_scene: Path, sample_scene: Path, quick_config: Config, tmp_path: Path
+) -> None:
+    with rasterio.open(sample_scene) as src:
+        write_raster(tmp_path / "broad.tif", src.read(window=rasterio.windows.Window(600, 600, 200, 200)))
+    model = fit([small_scene], with_settings(quick_config, embed=head_of(quick_config, kind="triplet", train_on=str(tmp_path))))
+    assert len(model.embedder.heads) == 1
+    np.testing.assert_allclose(np.linalg.norm(model.reference.rows["embedding"], axis=1), 1.0, rtol=1e-5)
+
+
+def test_labels_that_name_no_training_tile_are_refused(small_scene: Path, quick_config: Config, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("scene,row,col,label\nelsewhere.tif,0,0,a\n")
+    head = head_of(quick_config, kind="supervised", labels=str(tmp_path / "labels.csv"))
+    with pytest.raises(InputError, match=r"labels\.csv: labels none of the training tiles"):
+        fit([small_scene], with_settings(quick_config, embed=head))
+
+
+def test_a_detector_on_two_inputs_has_two_scores_in_the_layer(small_scene: Path, quick_config: Config, tmp_path: Path) -> None:
+    members = [{"name": "knn", "input": "features"}, {"name": "knn", "label": "knn_embedding"}]
+    outcome, model = detect([small_scene], with_settings(quick_config, detect={"members": members}))
+    assert model.member_names == ("knn", "knn_embedding", "reconstruction")
+    for feature in json.loads(dumps(outcome.layer))["features"]:
+        assert {"score_knn", "score_knn_embedding", "score_reconstruction"} <= feature["properties"].keys()
+    save_model(model, tmp_path / "model")
+    assert load_model(tmp_path / "model", "cpu").member_names == model.member_names
 
 
 @pytest.mark.parametrize("name", ["weights.safetensors", "head.safetensors", "reference.safetensors"])

@@ -35,7 +35,7 @@ def test_a_name_with_one_letter_too_many_is_answered_with_the_right_one(table: T
 
 
 def test_an_unknown_name_that_is_like_no_other_is_answered_with_all_names() -> None:
-    with pytest.raises(ConfigError, match="unknown detector; known: copod, ecod") as caught:
+    with pytest.raises(ConfigError, match="unknown detector; known: agreement, copod, ecod") as caught:
         DETECTORS.load("zzzzz")
     assert "\n" not in str(caught.value)
 

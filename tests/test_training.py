@@ -1,7 +1,8 @@
-"""The one training loop, and the two autoencoders that go through it."""
+"""The one training loop, and the two autoencoders that go through it first."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,7 +14,7 @@ from geoanom.config import Embed, Training
 from geoanom.embed.autoencoder import CLIP, DenseAutoencoder
 from geoanom.embed.backbones import build_backbone
 from geoanom.embed.conv_ae import ConvAutoencoder
-from geoanom.embed.training import train, trimmed
+from geoanom.embed.training import _schedule, train, trimmed
 from geoanom.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -147,6 +148,25 @@ def test_a_training_that_diverges_is_a_config_error() -> None:
         trained(ridge(), learning_rate=1e25, epochs=3)
 
 
+@pytest.mark.parametrize(
+    ("schedule", "wanted"),
+    [
+        ("cosine", [0.5 * (1 + math.cos(math.pi * step / 9)) for step in range(9)]),
+        ("constant", [1.0] * 9),
+        ("step", [1.0, 1.0, 1.0, 0.1, 0.1, 0.1, 0.01, 0.01, 0.01]),
+    ],
+)
+def test_the_learning_rate_follows_its_schedule(schedule: str, wanted: list[float]) -> None:
+    optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=1.0)
+    scheduler = _schedule(optimizer, Training.model_validate({"schedule": schedule}), 9)
+    rates = []
+    for _ in range(9):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates == pytest.approx(wanted)
+
+
 def test_a_constant_feature_is_silent_and_an_extreme_one_bent() -> None:
     rows = ridge()
     rows[:, 3] = 7.0
@@ -185,7 +205,7 @@ def features_of(tiles: Tensor) -> Tensor:
 @pytest.fixture(scope="module")
 def conv_ae() -> ConvAutoencoder:
     torch.manual_seed(0)
-    model = ConvAutoencoder(2, TILE, 16)
+    model = ConvAutoencoder(2, TILE, 16, noise=0.1)
     train(model, smooth_tiles(160), Training(epochs=12, batch_size=32), seed=0, device=CPU, title="test")
     return model
 

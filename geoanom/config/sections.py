@@ -5,9 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+
+from geoanom.registry import unknown
 
 
 class Section(BaseModel):
@@ -19,7 +21,7 @@ class Section(BaseModel):
 class Tiles(Section):
     """How a scene is cut."""
 
-    size: int = Field(64, ge=8, le=2048, description="side of a tile in pixels")
+    size: int = Field(64, ge=1, le=2048, description="side of a tile in pixels")
     stride: int | None = Field(None, ge=1, description="step between tiles in pixels; half the size when null")
     min_valid_fraction: float = Field(0.9, ge=0.0, le=1.0, description="tiles with less valid area are not scored")
 
@@ -38,6 +40,7 @@ class Tiles(Section):
 class Normalize(Section):
     """Robust per-band scaling."""
 
+    transform: Literal["linear", "log"] = Field("linear", description="log: of amplitudes or intensities; dB are left as they are")
     low_percentile: float = Field(1.0, ge=0.0, lt=50.0)
     high_percentile: float = Field(99.0, gt=50.0, le=100.0)
     sample_pixels: int = Field(1_000_000, ge=1000, description="pixels kept per band for the percentiles")
@@ -53,14 +56,42 @@ class Training(Section):
     patience: int = Field(12, ge=1, description="epochs without a better held-out loss before stopping")
     holdout: float = Field(0.1, gt=0.0, lt=0.9, description="share of the tiles kept for early stopping")
     trim_fraction: float = Field(0.05, ge=0.0, lt=0.5, description="share of each batch with the largest loss that is left out")
+    schedule: Literal["cosine", "constant", "step"] = Field("cosine", description="of the learning rate; step: a tenth per third")
+
+
+HeadKind = Literal["auto", "base", "autoencoder", "denoising", "variational", "pca", "contrastive", "triplet", "supervised"]
 
 
 class Head(Section):
-    """The autoencoder that turns features into the embedding."""
+    """What turns features into the embedding."""
 
+    kind: HeadKind = Field("auto", description="how the embedding is learned; auto: base, which comes fitted, where it suits")
     hidden: tuple[int, ...] = (128, 64)
+    dropout: float = Field(0.0, ge=0.0, lt=1.0, description="share of the hidden units that each training step leaves out")
+    batch_norm: bool = Field(default=False, description="normalize hidden units over each training batch")
+    noise: float = Field(0.1, ge=0.0, description="denoising: standard deviation of the noise on the network's input")
+    beta: float = Field(1.0, ge=0.0, description="variational: weight of the divergence from the standard normal")
+    whiten: bool = Field(default=False, description="pca: unit variance along every axis")
+    temperature: float = Field(0.2, gt=0.0, description="contrastive, supervised: the lower, the more the nearest tiles count")
+    margin: float = Field(0.2, gt=0.0, description="triplet: how much nearer a tile's other view must be than other tiles")
+    labels: Path | None = Field(None, description="supervised: a CSV of labelled tiles: scene,row,col,label")
     train_on: str = Field("scene", description="'scene', or a folder of broad imagery")
     path: Path | None = Field(None, description="a fitted head file to reuse instead of training one")
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _known_kind(cls, given: Any) -> Any:
+        if isinstance(given, str) and given not in get_args(HeadKind):
+            raise ValueError(str(unknown("kind of head", given, get_args(HeadKind))))
+        return given
+
+    @model_validator(mode="after")
+    def _labels_for_supervision(self) -> Head:
+        if self.kind == "supervised" and self.labels is None and self.path is None:
+            raise ValueError("kind supervised needs labels: the path of a CSV with the columns scene,row,col,label")
+        if self.kind == "supervised" and self.train_on != "scene" and self.path is None:
+            raise ValueError("kind supervised learns from the labels of the scenes: leave train_on at 'scene'")
+        return self
 
 
 class Embed(Section):
@@ -69,7 +100,7 @@ class Embed(Section):
     backbone: str = "efficientnet_lite0"
     weights: str = Field("package", description="package, download, none, or the path of a state dict")
     dim: int = Field(16, ge=1, le=1024)
-    zoom: int = Field(2, ge=1, le=8, description="upsampling before the backbone, so that small things span its receptive field")
+    zoom: float | None = Field(None, ge=0.25, le=8, description="scaling before the backbone; by the side of the tiles when null")
     batch_size: int = Field(1, ge=1, description="blocks of neighbouring tiles that go through the backbone at once")
     precision: Literal["fp32", "bf16"] = "fp32"
     head: Head = Head()
@@ -80,8 +111,16 @@ class Member(Section):
     """One detector of the ensemble."""
 
     name: str
-    input: Literal["embedding", "features"] = Field("embedding", description="its rows: the embedding, or the standardized features")
+    label: str | None = Field(None, pattern=r"^[A-Za-z0-9_]+$", description="what it is called in layers; its name when null")
+    input: Literal["embedding", "features", "windows"] = Field(
+        "embedding", description="its rows: the embedding, the standardized features, or the contrasts of small windows"
+    )
     params: dict[str, JsonValue] = {}
+
+    @property
+    def title(self) -> str:
+        """What it is called in layers."""
+        return self.label or self.name
 
 
 class Detect(Section):
@@ -93,10 +132,11 @@ class Detect(Section):
     reconstruction: bool = Field(default=True, description="let the reconstruction error vote, too")
 
     @model_validator(mode="after")
-    def _names_differ(self) -> Detect:
-        names = [member.name for member in self.members]
-        if len(set(names)) < len(names):
-            raise ValueError("a detector is listed twice")
+    def _titles_differ(self) -> Detect:
+        titles = ["reconstruction", *(member.title for member in self.members)]
+        twice = next((title for title in titles if titles.count(title) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two members are called {twice!r}: give one of them a label of its own")
         return self
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from geoanom.detect.calibrate import Calibrator, fit_calibrator
+from geoanom.detect.peaks import as_rows, tile_scores, window_scores
 from geoanom.errors import ConfigError
 from geoanom.registry import DETECTORS, unknown
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 HALVES = 2
 RECONSTRUCTION = "reconstruction"
+WINDOWS = "windows"
 CHUNK_ROWS = 4096
 
 
@@ -43,14 +45,14 @@ class Jury:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the members."""
-        return tuple(member.name for member in self.members)
+        """Titles of the members."""
+        return tuple(member.title for member in self.members)
 
-    def raw_scores(self, rows: Mapping[str, NDArray[np.float32]], halves: NDArray[np.int64]) -> NDArray[np.float64]:
+    def raw_scores(self, rows: Mapping[str, NDArray[np.floating]], halves: NDArray[np.int64]) -> NDArray[np.float64]:
         """Raw scores of every detector.
 
         Args:
-            rows: tables (n, columns) by name: embedding, features.
+            rows: tables by name: embedding and features (n, columns), windows (n, side, side, columns).
             halves: (n,) the half that each tile belongs to.
 
         Returns:
@@ -60,16 +62,26 @@ class Jury:
         for half in range(HALVES):
             for places in _chunks(np.flatnonzero(halves == half)):
                 for m, (member, pair) in enumerate(zip(self.members, self.detectors, strict=True)):
-                    scores[places, m] = pair[half].score(rows[member.input][places])
+                    scores[places, m] = tile_scores(pair[half], rows[member.input][places])
+        return scores
+
+    def window_scores(self, rows: Mapping[str, NDArray[np.floating]], halves: NDArray[np.int64]) -> NDArray[np.float64] | None:
+        """Scores (n, side, side) of the windows in tiles, by the first member that works on them; None where none does."""
+        first = next((m for m, member in enumerate(self.members) if member.input == WINDOWS), None)
+        if first is None:
+            return None
+        scores = np.empty(rows[WINDOWS].shape[:-1])
+        for half, detector in enumerate(self.detectors[first]):
+            scores[halves == half] = window_scores(detector, rows[WINDOWS][halves == half])
         return scores
 
 
-def fit_jury(members: Sequence[Member], rows: Mapping[str, NDArray[np.float32]], halves: NDArray[np.int64], seed: int) -> Jury:
+def fit_jury(members: Sequence[Member], rows: Mapping[str, NDArray[np.floating]], halves: NDArray[np.int64], seed: int) -> Jury:
     """Fit every member on each half.
 
     Args:
         members: names, what they work on, and parameters.
-        rows: reference tables (n, columns) by name: embedding, features.
+        rows: reference tables by name: embedding and features (n, columns), windows (n, m, columns).
         halves: (n,) the half of each row; neither half may be empty.
         seed: for random detectors.
 
@@ -80,7 +92,7 @@ def fit_jury(members: Sequence[Member], rows: Mapping[str, NDArray[np.float32]],
     for member in members:
         pair: tuple[Detector, Detector] = (make_detector(member), make_detector(member))
         for half, detector in enumerate(pair):
-            detector.fit(rows[member.input][halves != half], seed)
+            detector.fit(as_rows(rows[member.input][halves != half]), seed)
         pairs.append(pair)
     return Jury(members=tuple(members), detectors=tuple(pairs))
 
@@ -100,7 +112,7 @@ def make_detector(member: Member) -> Detector:
     try:
         detector: Detector = build(**member.params)
     except TypeError as error:
-        raise ConfigError(f"detect.members {member.name}", str(error), "see its parameters in the documentation") from error
+        raise ConfigError(f"detect.members {member.title}", str(error), "see its parameters in the documentation") from error
     return detector
 
 

@@ -23,15 +23,15 @@ class Knn(Detector):
     time, so that a row's score does not depend on how many others come with it.
     """
 
-    def __init__(self, *, k: int = 5, whiten: bool = False, device: str = "cpu") -> None:
-        """Set the number of neighbours, whether rows are whitened first, and where distances are computed.
+    def __init__(self, *, k: int = 5, whiten: bool = False, common_scale: bool = False, device: str = "cpu") -> None:
+        """Set the number of neighbours, how columns are weighed (see `Detector`), and where distances are computed.
 
         Raises:
             ConfigError: a number of neighbours that is not a whole number from 1.
         """
         if not isinstance(k, int) or k < 1:
             raise ConfigError("detector knn", f"k is {k!r}", "give a whole number of at least 1")
-        super().__init__(whiten=whiten)
+        super().__init__(whiten=whiten, common_scale=common_scale)
         self._k = k
         self._device = torch.device(device)
 

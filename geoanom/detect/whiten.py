@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 SHRINKAGE = 0.05
 """Share of the mean variance added to every direction, so that directions that hardly vary do not dominate."""
+CONCENTRATIONS = 3
+"""Steps after which trimmed means and covariances hardly change."""
 FLAT_VARIANCE = 1e-6
 """Variance of standardized columns below which a direction is rounding noise."""
 
@@ -37,8 +39,22 @@ class Whitener:
         return lambda rows: self(first(rows))
 
 
-def fit_whitener(rows: NDArray[np.float64]) -> Whitener:
-    """Principal directions of a reference (n, d), each divided by the root of its shrunk variance."""
+def fit_whitener(rows: NDArray[np.float64], trim: float = 0.0) -> Whitener:
+    """Principal directions of a reference (n, d), each divided by the root of its shrunk variance.
+
+    Args:
+        rows: the reference.
+        trim: share of the farthest rows that are left out, as in the concentration steps of Rousseeuw and Van Driessen (1999,
+            doi:10.1080/00401706.1999.10485670).
+    """
+    fitted = _whitener(rows)
+    for _ in range(CONCENTRATIONS if trim > 0 else 0):
+        distance = np.square(fitted(rows)).sum(axis=1)
+        fitted = _whitener(rows[distance <= np.quantile(distance, 1 - trim)])
+    return fitted
+
+
+def _whitener(rows: NDArray[np.float64]) -> Whitener:
     mean = rows.mean(axis=0)
     centred = rows - mean
     values, vectors = np.linalg.eigh(centred.T @ centred / max(1, len(rows) - 1))

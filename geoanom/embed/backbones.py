@@ -22,8 +22,11 @@ if TYPE_CHECKING:
 
     from geoanom.config import Embed
 
-MULTIPLE_PX = 32
-"""Patches are padded to a multiple of the coarsest stride."""
+MULTIPLE_PX = 64
+"""Patches are padded to a multiple of the coarsest stride, also where they are shrunk to half their size."""
+
+ZOOMS = ((96, 2.0), (256, 1.0), (100_000, 0.5))
+"""Largest side of a tile and the scaling of its pixels, so that a tile spans 128 to 256 pixels of the network's input."""
 
 Places = list[tuple[int, int]]
 """First row and column of each tile's window in a patch."""
@@ -41,6 +44,11 @@ class Errors:
 
 class Autoencoder(nn.Module, ABC):
     """Squeezes features through an embedding and back."""
+
+    needs_views: bool = False
+    """True where training needs every tile's features under another augmentation besides."""
+    needs_labels: bool = False
+    """True where training needs the labels of some tiles besides."""
 
     @abstractmethod
     def prepare(self, features: Tensor) -> None:
@@ -60,6 +68,10 @@ class Autoencoder(nn.Module, ABC):
     @abstractmethod
     def losses(self, features: Tensor) -> Tensor:
         """Training loss of each tile, (n,)."""
+
+    def losses_with(self, features: Tensor, beside: Tensor) -> Tensor:  # noqa: ARG002 - most kinds need nothing else
+        """Training loss of each tile (n,), given its features in another view, or its label, besides."""
+        return self.losses(features)
 
     @abstractmethod
     def errors(self, features: Tensor, valid: Tensor) -> Errors:
@@ -103,26 +115,28 @@ class PooledBackbone(Backbone):
     std: float
     """Standard deviation of the network's input, on the same scale."""
 
-    def __init__(self, tile_size: int, zoom: int) -> None:
-        """Remember the side of a tile in pixels and the upsampling before the network."""
+    def __init__(self, tile_size: int, zoom: float | None) -> None:
+        """Remember the side of a tile in pixels and the scaling before the network; None chooses it by the side."""
         super().__init__()
-        self.tile_size, self.zoom = tile_size, zoom
+        self.tile_size = tile_size
+        self.zoom = next(z for most_px, z in ZOOMS if tile_size <= most_px) if zoom is None else zoom
 
     @abstractmethod
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """Feature maps (n, channel, row, col) of the used stages."""
+    def maps(self, images: Tensor, view: int) -> list[Tensor]:
+        """Feature maps (n, channel, row, col) of the stages that are used of a view."""
 
     def features(self, patches: Tensor, valid: Tensor, places: Sequence[Places]) -> Tensor:
         """Means of every channel of both views over each tile, (n, F)."""
         pad = (0, -patches.shape[-1] % MULTIPLE_PX) * 2
         mask = nn.functional.pad(valid[:, None].to(patches.dtype), pad)
         columns = []
-        for view in two_views(patches, valid, self.tile_size).chunk(N_VIEWS, dim=1):  # one at a time, to halve the peak of memory
+        views = two_views(patches, valid, self.tile_size).chunk(N_VIEWS, dim=1)
+        for number, view in enumerate(views):  # one at a time, to halve the peak of memory
             image = nn.functional.pad(view, pad, mode="replicate")
-            if self.zoom > 1:
-                image = interpolate(image, scale_factor=self.zoom, mode="bilinear", align_corners=False)
+            if self.zoom != 1:
+                image = interpolate(image, scale_factor=self.zoom, mode="bilinear", align_corners=False, antialias=self.zoom < 1)
             image = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
-            columns += [self._window_means(maps, mask, places) for maps in self.maps(image)]
+            columns += [self._window_means(maps, mask, places) for maps in self.maps(image, number)]
         return torch.cat(columns, dim=1)
 
     def _window_means(self, maps: Tensor, mask: Tensor, places: Sequence[Places]) -> Tensor:

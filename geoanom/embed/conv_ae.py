@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from geoanom.embed.backbones import Autoencoder, Backbone, Errors
+from geoanom.embed.head_kinds import kind_of
 from geoanom.embed.texture import pixel_columns, tile_columns
+from geoanom.embed.variational import bound, drawn_code, split_code
 from geoanom.embed.views import N_VIEWS, two_views
 from geoanom.errors import ConfigError
 
@@ -23,8 +25,6 @@ CHANNELS = (16, 32, 64, 64)
 REDUCTION = 2 ** len(CHANNELS)
 GAIN = 4.0
 """The network sees (x - 1/2) * GAIN."""
-NOISE = 0.1
-"""Standard deviation of the noise that training adds to its input."""
 CLIP = 4.0
 """Rows are bent towards this many robust standard deviations."""
 SHRINKAGE = 0.05
@@ -51,26 +51,39 @@ class Pixels(Backbone):
         return torch.stack([shown[b, :, t : t + size, c : c + size] for b, windows in enumerate(places) for t, c in windows])
 
     def autoencoder(self, settings: Embed) -> ConvAutoencoder:
-        """A convolutional autoencoder of the pixels."""
-        return ConvAutoencoder(self.n_features[0] // N_VIEWS, self.tile_size, settings.dim)
+        """A convolutional autoencoder of the pixels: plain, denoising or variational.
+
+        Raises:
+            ConfigError: heads of this kind take features, not pixels.
+        """
+        head, kind, shape = settings.head, kind_of(settings), (self.n_features[0] // N_VIEWS, self.tile_size, settings.dim)
+        match kind:
+            case "autoencoder" | "denoising":
+                return ConvAutoencoder(*shape, noise=head.noise if kind == "denoising" else 0.0)
+            case "variational":
+                return ConvVariational(*shape, beta=head.beta)
+        raise ConfigError("embed.head.kind", f"conv_ae has no {kind} head", "use autoencoder, denoising or variational")
 
 
 class ConvAutoencoder(Autoencoder):
     """Strided convolutions to a d-dimensional bottleneck and back (Masci et al. 2011, doi:10.1007/978-3-642-21735-7_7).
 
-    It is trained to take noise away (Vincent et al. 2008, doi:10.1145/1390156.1390294). Detectors see the texture of what
-    it could not reconstruct, and so does the map of pixel errors.
+    With noise it is trained to take noise away (Vincent et al. 2008, doi:10.1145/1390156.1390294). Detectors see the texture
+    of what it could not reconstruct, and so does the map of pixel errors.
     """
+
+    code_parts = 1
+    """Numbers that the encoder gives for each dimension."""
 
     center: Tensor
     spread: Tensor
     pixel_mean: Tensor
     pixel_whiten: Tensor
 
-    def __init__(self, n_bands: int, tile_size: int, dim: int) -> None:
-        """Draw the weights from torch's global generator."""
+    def __init__(self, n_bands: int, tile_size: int, dim: int, *, noise: float = 0.0) -> None:
+        """Draw the weights from torch's global generator; `noise` is the standard deviation of what training adds to its input."""
         super().__init__()
-        self.n_bands = n_bands
+        self.n_bands, self.noise = n_bands, noise
         widths, side = (N_VIEWS * n_bands, *CHANNELS), tile_size // REDUCTION
         down: list[nn.Module] = []
         up: list[nn.Module] = []
@@ -78,7 +91,7 @@ class ConvAutoencoder(Autoencoder):
             down += [nn.Conv2d(thin, wide, 4, stride=2, padding=1, padding_mode="reflect"), nn.BatchNorm2d(wide), nn.GELU()]
             up = [nn.ConvTranspose2d(wide, thin, 4, stride=2, padding=1), nn.BatchNorm2d(thin), nn.GELU(), *up]
         flat = CHANNELS[-1] * side * side
-        self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, dim))
+        self.encoder = nn.Sequential(*down, nn.Flatten(), nn.Linear(flat, self.code_parts * dim))
         self.decoder = nn.Sequential(nn.Linear(dim, flat), nn.Unflatten(1, (CHANNELS[-1], side, side)), nn.GELU(), *up[:-2])
         probe = torch.zeros(1, widths[0], tile_size, tile_size)
         n_columns, n_pixel = tile_columns(probe, n_bands).shape[1], pixel_columns(probe, n_bands).shape[1]
@@ -109,13 +122,12 @@ class ConvAutoencoder(Autoencoder):
 
     def encode(self, features: Tensor) -> Tensor:
         """(n, 2 * band, row, col) to (n, d)."""
-        embedding: Tensor = self.encoder(_shown(features))
-        return embedding
+        return self._code(_shown(features))
 
     def losses(self, features: Tensor) -> Tensor:
         """Mean squared error of the clean pixels, (n,); in training the input is turned, mirrored and made noisy."""
         clean = _turned(_shown(features)) if self.training else _shown(features)
-        noisy = clean + NOISE * torch.randn_like(clean) if self.training else clean
+        noisy = clean + self.noise * torch.randn_like(clean) if self.training and self.noise else clean
         losses: Tensor = (self.decoder(self.encoder(noisy)) - clean).square().mean(dim=(1, 2, 3))
         return losses
 
@@ -128,11 +140,38 @@ class ConvAutoencoder(Autoencoder):
         pixel = ((texture - self.pixel_mean) @ self.pixel_whiten).square().mean(dim=-1)
         return Errors(tile=tile, pixel=pixel)
 
+    def _code(self, shown: Tensor) -> Tensor:
+        """What the decoder reconstructs from, (n, d)."""
+        code: Tensor = self.encoder(shown)
+        return code
+
     def _residual(self, features: Tensor) -> Tensor:
         """Input less reconstruction, in units of the normalized range."""
         shown = _shown(features)
-        residual: Tensor = (shown - self.decoder(self.encoder(shown))) / GAIN
+        residual: Tensor = (shown - self.decoder(self._code(shown))) / GAIN
         return residual
+
+
+class ConvVariational(ConvAutoencoder):
+    """The same as a variational autoencoder; see `geoanom.embed.variational`. The embedding is the mean code."""
+
+    code_parts = 2
+
+    def __init__(self, n_bands: int, tile_size: int, dim: int, *, beta: float = 1.0) -> None:
+        """Draw the weights from torch's global generator; `beta` weighs the divergence from the standard normal."""
+        super().__init__(n_bands, tile_size, dim)
+        self.beta = beta
+
+    def losses(self, features: Tensor) -> Tensor:
+        """The negative evidence bound of the pixels, (n,); in training the input is turned and mirrored, and codes are drawn."""
+        shown = _turned(_shown(features)) if self.training else _shown(features)
+        mean, log_variance = split_code(self.encoder(shown))
+        code = drawn_code(mean, log_variance) if self.training else mean
+        error = (self.decoder(code) - shown).square().mean(dim=(1, 2, 3))
+        return bound(error, mean, log_variance, beta=self.beta, n_values=shown[0].numel())
+
+    def _code(self, shown: Tensor) -> Tensor:
+        return split_code(self.encoder(shown))[0]
 
 
 def build(settings: Embed, n_bands: int, tile_size: int) -> Pixels:  # noqa: ARG001 - every builder takes the settings

@@ -17,7 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from geoanom.embed.augment import augmented, turned_places
 from geoanom.embed.training import train
+from geoanom.embed.windows import contrasts
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
     from geoanom.config import Embed
     from geoanom.embed.backbones import Autoencoder, Backbone
+    from geoanom.embed.windows import WindowGeometry
     from geoanom.raster.blocks import TileBlock
     from geoanom.raster.normalize import Normalizer
 
@@ -48,10 +51,13 @@ class Encoded:
     """(n,) reconstruction error by the head that was not trained on the tile's half."""
     pixel_error: NDArray[np.float32] | None
     """(n, size, size) the same per pixel, where pixels are reconstructed."""
+    windows: NDArray[np.float16] | None = None
+    """(n, side, side, columns) contrasts of the windows in each tile's core, where a detector works on them."""
 
-    def rows(self) -> dict[str, NDArray[np.float32]]:
+    def rows(self) -> dict[str, NDArray[np.floating]]:
         """What detectors can work on, by name."""
-        return {"embedding": self.embedding, "features": self.features}
+        tables: dict[str, NDArray[np.floating]] = {"embedding": self.embedding, "features": self.features}
+        return tables if self.windows is None else {**tables, "windows": self.windows}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,19 +69,42 @@ class Embedder:
     heads: tuple[Autoencoder, ...]
     settings: Embed
     device: torch.device
+    geometry: WindowGeometry | None = None
+    """Of the windows that a detector works on."""
 
-    def features(self, blocks: Sequence[TileBlock]) -> Tensor:
+    def features(self, blocks: Sequence[TileBlock], seed: int | None = None) -> Tensor:
         """Features (n, ...) of the n tiles of up to one batch of blocks, on the embedder's device.
 
         The batch is padded to its fixed size, so that no result depends on how full it is.
+
+        Args:
+            blocks: neighbouring tiles.
+            seed: shows the backbone another view of the same tiles (`geoanom.embed.augment`); None the pixels as they are.
         """
         short = self.settings.batch_size - len(blocks)
         padded = [*blocks, *[blocks[0]] * short]
         patches = torch.from_numpy(np.stack([self.normalizer(block.values) for block in padded])).to(self.device)
         valid = torch.from_numpy(np.stack([block.valid for block in padded])).to(self.device)
         places = [list(zip(block.tops.tolist(), block.lefts.tolist(), strict=True)) for block in blocks]
+        if seed is not None:
+            patches, valid = augmented(patches, valid, seed)
+            places = [turned_places(windows, patches.shape[-1], blocks[0].size, seed) for windows in places]
         with torch.inference_mode(), self._precision():
             return self.backbone.features(patches, valid, places).float()
+
+    def windows(self, blocks: Sequence[TileBlock]) -> NDArray[np.float16] | None:
+        """Contrasts (n, side, side, columns) of the windows in the cores of n tiles; None where no detector works on them."""
+        if self.geometry is None:
+            return None
+        found = []
+        for block in blocks:
+            patch = torch.from_numpy(self.normalizer(block.values)).to(self.device)
+            maps = contrasts(patch[None], torch.from_numpy(block.valid).to(self.device)[None], self.geometry)[0]
+            rows, cols = (self.geometry.centres(torch.from_numpy(first).to(self.device)) for first in (block.core_tops, block.core_lefts))
+            last = maps.shape[-1] - 1  # cores that reach beyond the scene may reach beyond the patch
+            picked = maps[:, rows.clamp(max=last)[:, :, None], cols.clamp(max=last)[:, None, :]]  # (column, n, side, side)
+            found.append(picked.permute(1, 2, 3, 0).half().cpu().numpy())
+        return np.concatenate(found)
 
     def encode(self, features: Tensor, valid: NDArray[np.bool_], halves: NDArray[np.int64]) -> Encoded:
         """Embed and reconstruct tiles.
@@ -149,30 +178,57 @@ def in_batches(blocks: Iterable[Block], size: int) -> Iterator[list[Block]]:
         yield batch
 
 
-def with_fitted_heads(embedder: Embedder, features: Tensor, halves: NDArray[np.int64] | None, seed: int) -> Embedder:
+def learns_from_views(embedder: Embedder) -> bool:
+    """Whether new heads for the embedder's backbone are trained on other views of the tiles, too.
+
+    Raises:
+        ConfigError: the backbone has no such heads.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return embedder.backbone.autoencoder(embedder.settings).needs_views
+
+
+def with_fitted_heads(
+    embedder: Embedder,
+    features: Tensor,
+    halves: NDArray[np.int64] | None,
+    seed: int,
+    *,
+    views: Tensor | None = None,
+    labels: NDArray[np.int64] | None = None,
+) -> Embedder:
     """The embedder with newly trained heads.
 
     Args:
         embedder: its backbone says what the autoencoder looks like, its settings how it is trained.
-        features: (n, ...) of unlabelled tiles.
+        features: (n, ...) of the tiles.
         halves: (n,) the half of each tile, for one head per half; None for a single head on imagery of elsewhere.
         seed: weights and order of the tiles.
+        views: (n, ...) features of the same tiles in another view, where the heads learn from them.
+        labels: (n,) of the tiles, negative for those without one, where the heads learn from them.
     """
     settings, device = embedder.settings, embedder.device
-    parts = [features] if halves is None else [features[torch.from_numpy(halves != half)] for half in range(2)]
+    everything = np.arange(len(features))
+    parts = [everything] if halves is None else [everything[halves != half] for half in range(2)]
+    codes = None if labels is None else torch.from_numpy(labels)
     heads = []
-    for i, part in enumerate(parts):
+    for i, part in enumerate(torch.from_numpy(part) for part in parts):
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
             torch.manual_seed(seed)
             head = embedder.backbone.autoencoder(settings)
             head.prepare(features)
-            heads.append(train(head, part, settings.training, seed=seed, device=device, title=f"training {i + 1}/{len(parts)}"))
+            title, beside = f"training {i + 1}/{len(parts)}", {"views": _at(views, part), "labels": _at(codes, part)}
+            heads.append(train(head, features[part], settings.training, seed=seed, device=device, title=title, **beside))
     return with_heads(embedder, heads)
 
 
 def with_heads(embedder: Embedder, heads: Sequence[Autoencoder]) -> Embedder:
     """The embedder with these heads, on its device."""
     return replace(embedder, heads=tuple(head.to(embedder.device) for head in heads))
+
+
+def _at(table: Tensor | None, places: Tensor) -> Tensor | None:
+    return None if table is None else table[places]
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import safetensors
 import safetensors.torch
 
+from geoanom.embed.head_kinds import kind_of
 from geoanom.errors import ModelError
 
 if TYPE_CHECKING:
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
     from geoanom.embed.backbones import Autoencoder, Backbone
 
 POSSIBLE_HEADS = (1, 2)
+BEFORE_KINDS = {"batch_norm": False, "kind": "autoencoder", "whiten": False}
+"""What head files are that say nothing of it: they come from before there was a choice."""
 REMEDY = "name the head.safetensors of a model"
 
 
@@ -55,8 +58,9 @@ def load_heads(path: Path, backbone: Backbone, settings: Embed) -> tuple[Autoenc
     if not isinstance(note, dict) or note.get("heads") not in POSSIBLE_HEADS:
         raise ModelError(path, "is not a head file (it says nothing of its heads)", REMEDY)
     for key, value in _note(note["heads"], backbone, settings).items():
-        if note.get(key) != value:
-            raise ModelError(path, f"was made for {key} {note.get(key)}, not {value}", "fit a head with these settings")
+        told = note.get(key, BEFORE_KINDS.get(key))
+        if told != value:
+            raise ModelError(path, f"was made for {key} {told}, not {value}", "fit a head with these settings")
     try:
         return tuple(_one_head(i, tensors, backbone, settings) for i in range(note["heads"]))
     except RuntimeError as error:  # torch's word for tensors that are missing or of another shape
@@ -77,8 +81,11 @@ def _one_head(index: int, tensors: dict[str, Tensor], backbone: Backbone, settin
 def _note(n_heads: int, backbone: Backbone, settings: Embed) -> dict[str, Any]:
     return {
         "backbone": settings.backbone,
+        "batch_norm": settings.head.batch_norm,
         "dim": settings.dim,
         "features": list(backbone.n_features),
         "heads": n_heads,
         "hidden": list(settings.head.hidden),
+        "kind": kind_of(settings),
+        "whiten": settings.head.whiten,
     }

@@ -6,22 +6,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import timm
+from torch import nn
 
-from geoanom.embed.autoencoder import DenseAutoencoder
 from geoanom.embed.backbones import PooledBackbone
 from geoanom.embed.fold import fold_batch_norms
+from geoanom.embed.head_kinds import build_head
 from geoanom.embed.views import N_VIEWS
 from geoanom.embed.weights import fit_stem, load_by_name, load_in_order, read_state
 from geoanom.errors import ConfigError
 
 if TYPE_CHECKING:
-    from timm.models import FeatureListNet
-    from torch import Tensor, nn
+    from torch import Tensor
 
     from geoanom.config import Embed
+    from geoanom.embed.autoencoder import FeatureHead
 
-STAGES = (1, 2, 3)
-"""Intermediate stages with strides 4, 8 and 16: textures and parts rather than ImageNet's classes."""
+STAGES = {1: 24, 2: 40, 4: 112}
+"""Blocks and their channels, with strides 4, 8 and 16, of both views: textures and parts rather than ImageNet's classes."""
+LAST_STAGE = {6: 320}
+"""With stride 32, of the plain view only: what things are, for the embedding."""
 
 
 class Lite0(PooledBackbone):
@@ -32,23 +35,27 @@ class Lite0(PooledBackbone):
     def __init__(self, settings: Embed, n_bands: int, tile_size: int) -> None:
         """Build the network, and load its weights unless they are to be random."""
         super().__init__(tile_size, settings.zoom)
-        whole = timm.create_model("tf_efficientnet_lite0", pretrained=False)
-        load_pretrained(whole, settings.weights)
-        net = timm.create_model("tf_efficientnet_lite0", pretrained=False, features_only=True, in_chans=n_bands, out_indices=STAGES)
-        self.net, channels = net, cast("FeatureListNet", net).feature_info.channels()
-        state = {name: tensor for name, tensor in whole.state_dict().items() if name in self.net.state_dict()}
-        state["conv_stem.weight"] = fit_stem(state["conv_stem.weight"], n_bands)
-        self.net.load_state_dict(state)
-        fold_batch_norms(self.net.eval())
-        self.n_features = (N_VIEWS * sum(channels),)
+        net = timm.create_model("tf_efficientnet_lite0", pretrained=False)
+        load_pretrained(net, settings.weights)
+        stem, blocks = net.get_submodule("conv_stem"), cast("nn.Sequential", net.get_submodule("blocks"))
+        stem.weight = nn.Parameter(fit_stem(cast("Tensor", stem.weight).detach(), n_bands))
+        self.stem, self.blocks = nn.Sequential(stem, net.get_submodule("bn1")), blocks
+        fold_batch_norms(self.eval())
+        self.n_features = (N_VIEWS * sum(STAGES.values()) + sum(LAST_STAGE.values()),)
 
-    def maps(self, images: Tensor) -> list[Tensor]:
-        """The stages' maps."""
-        return list(self.net(images))
+    def maps(self, images: Tensor, view: int) -> list[Tensor]:
+        """The stages' maps, from fine to coarse."""
+        found, x = [], self.stem(images)
+        wanted = STAGES | LAST_STAGE if view == 0 else STAGES
+        for number, block in enumerate(self.blocks[: max(wanted) + 1]):
+            x = block(x)
+            if number in wanted:
+                found.append(x)
+        return found
 
-    def autoencoder(self, settings: Embed) -> DenseAutoencoder:
-        """A fully connected autoencoder of the features."""
-        return DenseAutoencoder(self.n_features[0], settings.head.hidden, settings.dim)
+    def autoencoder(self, settings: Embed) -> FeatureHead:
+        """A head of the features."""
+        return build_head(settings, self.n_features[0])
 
 
 def build(settings: Embed, n_bands: int, tile_size: int) -> Lite0:

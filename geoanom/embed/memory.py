@@ -10,7 +10,10 @@ import ctypes
 import sys
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
-LARGE_BYTES = 2**20
+LARGE_BYTES = 2**25
+"""Smaller blocks are used again: fetching pages anew for each tensor of a network takes as long as computing it."""
+SLACK_BYTES = 2**28
+"""Free memory at the end of the heap that is kept."""
 
 
 def return_freed_memory() -> None:
@@ -19,5 +22,5 @@ def return_freed_memory() -> None:
         return
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        for option, value in ((M_MMAP_THRESHOLD, LARGE_BYTES), (M_TRIM_THRESHOLD, LARGE_BYTES), (M_ARENA_MAX, 2)):
+        for option, value in ((M_MMAP_THRESHOLD, LARGE_BYTES), (M_TRIM_THRESHOLD, SLACK_BYTES), (M_ARENA_MAX, 2)):
             mallopt(option, value)

@@ -45,6 +45,8 @@ def _noise_block(grid: TileGrid) -> TileBlock:
         cols=cols,
         tops=MARGIN_PX + rows * grid.stride,
         lefts=MARGIN_PX + cols * grid.stride,
+        core_tops=MARGIN_PX + rows * grid.stride,
+        core_lefts=MARGIN_PX + cols * grid.stride,
         size=grid.size,
         values=np.random.default_rng(0).random((N_BANDS, side, side), np.float32),
         valid=np.ones((side, side), bool),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
+from torch.nn.functional import pad
 
 SOFT = 0.5
 GAIN = 0.2
@@ -49,6 +49,14 @@ def soft_clip(x: Tensor) -> Tensor:
 def box_mean(x: Tensor, box: int) -> Tensor:
     """Mean over a square of odd side around each pixel of (n, channel, row, col), cut off at the edges."""
     radius = min(box // 2, min(x.shape[-2:]) // 2)
-    side = 2 * radius + 1
-    rows = avg_pool2d(x, (side, 1), stride=1, padding=(radius, 0), count_include_pad=False)
-    return avg_pool2d(rows, (1, side), stride=1, padding=(0, radius), count_include_pad=False)
+    return _line_mean(_line_mean(x, radius, -1), radius, -2)
+
+
+def _line_mean(x: Tensor, radius: int, dim: int) -> Tensor:
+    """Mean of up to 2 * radius + 1 neighbours along one axis, by running sums, whose cost does not grow with the radius."""
+    n = x.shape[dim]
+    sums = pad(x.double().cumsum(dim).movedim(dim, -1), (1, 0))  # (..., n + 1)
+    place = torch.arange(n, device=x.device)
+    first, end = (place - radius).clamp_min(0), (place + radius + 1).clamp_max(n)
+    mean = (sums[..., end] - sums[..., first]) / (end - first)
+    return mean.to(x.dtype).movedim(-1, dim)

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torchvision import models
 from torchvision.models.feature_extraction import create_feature_extractor
 
-from geoanom.embed.autoencoder import DenseAutoencoder
 from geoanom.embed.backbones import PooledBackbone
+from geoanom.embed.head_kinds import build_head
 from geoanom.embed.views import N_VIEWS
 from geoanom.embed.weights import fit_stem, load_by_name, read_state
 from geoanom.errors import ConfigError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from geoanom.config import Embed
+    from geoanom.embed.autoencoder import FeatureHead
 
 MEAN, STD = 0.449, 0.226
 """ImageNet's statistics, averaged over red, green and blue, because bands are not colours."""
@@ -52,14 +53,14 @@ class Vision(PooledBackbone):
             probe = self.net(torch.zeros(1, n_bands, PROBE_PX, PROBE_PX))
         self.n_features = (N_VIEWS * sum(maps.shape[1] for maps in probe.values()),)
 
-    def maps(self, images: Tensor) -> list[Tensor]:
+    def maps(self, images: Tensor, view: int) -> list[Tensor]:  # noqa: ARG002 - both views alike
         """The stages' maps."""
         found = self.net(images)
         return [found[name] for name in self.stages]
 
-    def autoencoder(self, settings: Embed) -> DenseAutoencoder:
-        """A fully connected autoencoder of the features."""
-        return DenseAutoencoder(self.n_features[0], settings.head.hidden, settings.dim)
+    def autoencoder(self, settings: Embed) -> FeatureHead:
+        """A head of the features."""
+        return build_head(settings, self.n_features[0])
 
 
 def build(settings: Embed, n_bands: int, tile_size: int) -> Vision:

@@ -61,8 +61,7 @@ def load_by_name(model: nn.Module, state: Mapping[str, Tensor], subject: str) ->
 def fit_stem(weight: Tensor, n_bands: int) -> Tensor:
     """A first convolution for any number of bands: its RGB filters repeated over the bands, or added up where bands are fewer.
 
-    The response to equal bands is that of the RGB filters to a grey image: exactly for one band, two bands and multiples
-    of three, nearly for others, because some filters are repeated once more often than the rest.
+    The response to equal bands is that of the RGB filters to a grey image.
 
     Args:
         weight: (out, 3, row, col).
@@ -74,8 +73,9 @@ def fit_stem(weight: Tensor, n_bands: int) -> Tensor:
     n_filters = weight.shape[1]
     if n_bands < n_filters:
         return torch.stack([weight[:, band::n_bands].sum(dim=1) for band in range(n_bands)], dim=1)
-    order = [band % n_filters for band in range(n_bands)]
-    return weight[:, order] * (n_filters / n_bands)
+    order = torch.arange(n_bands) % n_filters
+    times = torch.bincount(order, minlength=n_filters)  # how often each filter is repeated
+    return weight[:, order] / times[order].view(1, -1, 1, 1)
 
 
 def _plain_state(state: Any, path: Path) -> dict[str, Tensor]:

@@ -27,7 +27,7 @@ GLOBS = ("oscd/*_1.tif", "taizhou/*TM", "flood/*S2Hand.tif", "sztaki/*/im1.bmp")
 """Scenes of each kind; of a pair of dates the first."""
 TOP = 50
 """Places that may be called in a scene."""
-PX_A_PLACE = 4 * 64**2
+PX_A_PLACE = 1
 """Small scenes get fewer places: one for so many pixels, so that as many tiles of 64 pixels cover no more than a quarter."""
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from geoanom.layer.explain import BandDeparture, reason_of, voters_of
 from geoanom.layer.regions import connected, outline_of
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from shapely.geometry.base import BaseGeometry
 
+    from geoanom.layer.explain import NearTile
     from geoanom.layer.scoremap import ScoreMap
     from geoanom.raster.scene import Scene
 
@@ -43,13 +45,29 @@ class Anomaly:
     valid_fraction: float
     recon_error: float
     member_score: Mapping[str, float]
-    top_band: str
-    top_band_sigma: float
+    bands: tuple[BandDeparture, ...]
+    """The bands of the worst tile that are furthest from usual, the furthest first."""
+    voters: tuple[str, ...]
+    """Members that find it unusual by themselves, the strongest first."""
+    nearest: tuple[NearTile, ...]
+    """The normal training tiles nearest to the worst tile, the nearest first."""
+    reason: str
+    """One sentence."""
 
     @property
     def level(self) -> str:
         """low, medium or high."""
         return next(name for least, name in LEVELS if self.score >= least)
+
+    @property
+    def top_band(self) -> str:
+        """The band furthest from usual."""
+        return self.bands[0].band
+
+    @property
+    def top_band_sigma(self) -> float:
+        """How far that is."""
+        return self.bands[0].sigma
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,11 +115,15 @@ def _anomaly(scores: ScoreMap, tiles: NDArray[np.int64], position: NDArray[np.in
     worst = int(tiles[position[tiles].argmin()])
     cell = int(scores.rows[worst]), int(scores.cols[worst])
     identity = f"{scores.scene.digest}/{model_id}/{cell[0]}/{cell[1]}"
+    bands, nearest = _bands(scores, worst), _nearest(scores, worst, cell)
+    member_score = {name: float(values[worst]) for name, values in scores.member_score.items()}
+    voters = voters_of(member_score)
+    usual = scores.normal_tiles.usual_distance if scores.normal_tiles and nearest else 0.0
     return Anomaly(
         scene=scores.scene,
         anomaly_id=hashlib.sha256(identity.encode()).hexdigest()[:16],
         rank=rank,
-        outline=outline_of(zip(scores.rows[tiles].tolist(), scores.cols[tiles].tolist(), strict=True), scores.grid, scores.pixel_errors),
+        outline=outline_of(zip(scores.rows[tiles].tolist(), scores.cols[tiles].tolist(), strict=True), scores.grid, scores.detail),
         cell=cell,
         score=float(scores.score[worst]),
         p_value=float(scores.p_value[worst]),
@@ -109,7 +131,20 @@ def _anomaly(scores: ScoreMap, tiles: NDArray[np.int64], position: NDArray[np.in
         n_tiles=len(tiles),
         valid_fraction=float(scores.valid_fraction[tiles].mean()),
         recon_error=float(scores.recon_error[worst]),
-        member_score={name: float(values[worst]) for name, values in scores.member_score.items()},
-        top_band=scores.scene.bands[int(scores.top_band[worst])].name,
-        top_band_sigma=float(scores.top_band_sigma[worst]),
+        member_score=member_score,
+        bands=bands,
+        voters=voters,
+        nearest=nearest,
+        reason=reason_of(bands, nearest, voters, usual),
     )
+
+
+def _bands(scores: ScoreMap, tile: int) -> tuple[BandDeparture, ...]:
+    columns = zip(scores.top_band[tile], scores.top_band_sigma[tile], scores.top_band_contrast[tile], strict=True)
+    return tuple(BandDeparture(band=scores.scene.bands[int(b)].name, sigma=float(s), contrast=bool(c)) for b, s, c in columns)
+
+
+def _nearest(scores: ScoreMap, tile: int, cell: tuple[int, int]) -> tuple[NearTile, ...]:
+    if scores.normal_tiles is None or scores.embedding is None:
+        return ()
+    return scores.normal_tiles.nearest(scores.embedding[tile], scores.scene.digest, cell)

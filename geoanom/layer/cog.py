@@ -74,7 +74,7 @@ def _write_plain(scores: ScoreMap, path: Path) -> None:
 def _place(georef: Georeference, step: int) -> dict[str, Any]:
     """Transform or ground control points of a raster whose pixels are `step` scene pixels wide."""
     if georef.is_pixel_space:
-        return {"transform": Affine.scale(step)}
+        return {"transform": Affine.scale(step)} if step > 1 else {}  # an identity transform is taken for a mistake
     if georef.gcps:
         points = [GroundControlPoint(row=r / step, col=c / step, x=x, y=y) for r, c, x, y in georef.gcps]
         return {"gcps": points, "crs": georef.crs_wkt}

@@ -73,6 +73,10 @@ def properties_of(anomaly: Anomaly, model_id: str) -> dict[str, Any]:
         **{f"score_{name}": significant(value) for name, value in anomaly.member_score.items()},
         "top_band": anomaly.top_band,
         "top_band_sigma": significant(anomaly.top_band_sigma),
+        "bands": ", ".join(band.label for band in anomaly.bands),
+        "voters": ", ".join(anomaly.voters),
+        "nearest_tiles": "; ".join(tile.label for tile in anomaly.nearest),
+        "reason": anomaly.reason,
         "lon": None if point is None else round(point[0], 7),
         "lat": None if point is None else round(point[1], 7),
     }

@@ -21,16 +21,23 @@ if TYPE_CHECKING:
 
     from geoanom.layer.pixelerror import PixelErrors
     from geoanom.layer.scoremap import ScoreMap
+    from geoanom.layer.windowmap import WindowMap
     from geoanom.raster.grid import TileGrid
 
 EIGHT = np.ones((3, 3), int)
 """Cells that share an edge or a corner are neighbours."""
-CELLS_A_PLACE = 9
-"""On average; beyond it, places no longer grow into their surroundings when the k most unusual ones are asked for."""
+CELLS_A_PLACE = 2
+"""What lies on the border of two cells shows in both; where the k most unusual places are asked for, none grows larger."""
+LEAST_PLACE_PX = 12
+"""Places may grow to a square of this side, however small the cells are."""
+LEAST_ERROR = 1e-9
+"""Errors below it are equal."""
 SPECK_PX = 7
 """Refined outlines are at least this wide."""
 REACH_PX = 24
 """How far a refined outline may reach beyond its cells: a tile sees more than its core."""
+AROUND_PX = 96
+"""How far from its cells a place's surroundings reach, which say what is usual there."""
 
 
 def connected(scores: ScoreMap, selected: NDArray[np.bool_]) -> list[NDArray[np.int64]]:
@@ -46,66 +53,83 @@ def connected(scores: ScoreMap, selected: NDArray[np.bool_]) -> list[NDArray[np.
 def top_places(scores: ScoreMap, k: int) -> NDArray[np.bool_]:
     """The tiles (n,) of the k most unusual places.
 
-    Tiles are taken from the most anomalous downwards; neighbours join, and the tile that would start place k + 1 ends it.
+    Tiles are taken from the most anomalous downwards; neighbours join, what would make a place too large is left out, and the tile
+    that would start place k + 1 ends it.
     """
+    largest = max(CELLS_A_PLACE, (LEAST_PLACE_PX // scores.grid.stride) ** 2)
     place_of: dict[tuple[int, int], int] = {}
     members: dict[int, list[tuple[int, int]]] = {}
     chosen = np.zeros(len(scores), bool)
     for i in scores.order():
         cell = int(scores.rows[i]), int(scores.cols[i])
         beside = sorted({place_of[c] for c in _neighbours(cell) if c in place_of})
-        if (not beside and len(members) == k) or (beside and len(place_of) >= CELLS_A_PLACE * k):
-            if len(members) == k:
-                break
+        if not beside and len(members) == k:
+            break
+        merged = [cell, *(c for place in beside for c in members[place])]
+        if beside and len(merged) > largest:
             continue
         chosen[i] = True
-        merged = [cell, *(c for place in beside for c in members.pop(place))]
-        place = beside[0] if beside else int(i) + len(scores)
+        for place in beside:
+            del members[place]
+        place = beside[0] if beside else int(i)
         members[place] = merged
         place_of.update(dict.fromkeys(merged, place))
     return chosen
 
 
-def outline_of(cells: Iterable[tuple[int, int]], grid: TileGrid, errors: PixelErrors | None) -> BaseGeometry:
-    """Outline of a group of cells in pixel corners (col, row), refined to its badly reconstructed pixels where these are known.
+def outline_of(cells: Iterable[tuple[int, int]], grid: TileGrid, detail: PixelErrors | WindowMap | None) -> BaseGeometry:
+    """Outline of a group of cells in pixel corners (col, row), refined to its odd pixels where these are known.
 
     Args:
         cells: row and column of each.
         grid: the cells' grid.
-        errors: of the scene's pixels, if there are any.
+        detail: how odd the scene's pixels are, if that is known.
     """
     cores = [grid.core(row, col) for row, col in cells]
     coarse = unary_union([box(w.col_off, w.row_off, w.col_end, w.row_end) for w in cores])
-    if errors is None:
+    if detail is None:
         return coarse
-    fine = _refined(cores, grid, errors)
+    fine = _refined(cores, grid, detail)
     return coarse if fine is None or fine.is_empty else fine
 
 
-def _refined(cores: list[Window], grid: TileGrid, errors: PixelErrors) -> BaseGeometry | None:
-    """The badly reconstructed part of the cells and of their near surroundings, told apart by Otsu's threshold; None if there is none."""
-    top, left = min(w.row_off for w in cores) - REACH_PX, min(w.col_off for w in cores) - REACH_PX
-    bottom, right = max(w.row_end for w in cores) + REACH_PX, max(w.col_end for w in cores) + REACH_PX
-    frame = Window(row_off=top, col_off=left, height=bottom - top, width=right - left).within(grid.height, grid.width)
+def _refined(cores: list[Window], grid: TileGrid, detail: PixelErrors | WindowMap) -> BaseGeometry | None:
+    """The odd part of the cells and of their near surroundings; None where the cells hold nothing odder than what is around them."""
+    frame = _frame(cores, AROUND_PX).within(grid.height, grid.width)
     inside = np.zeros((frame.height, frame.width), bool)
     for core in cores:
         rows = slice(core.row_off - frame.row_off, core.row_end - frame.row_off)
         inside[rows, core.col_off - frame.col_off : core.col_end - frame.col_off] = True
-    from skimage.filters import threshold_otsu  # large, and only refined outlines need it
-
-    near = binary_dilation(inside, EIGHT, iterations=REACH_PX)
-    field = errors.read(frame)
-    known = near & np.isfinite(field)
-    if not known.any() or np.ptp(field[known]) == 0:
-        return None
-    bad = known & (field > threshold_otsu(field[known]))
-    bad = binary_fill_holes(binary_opening(bad, np.ones((SPECK_PX, SPECK_PX), bool)))
-    labels, _ = label(bad, EIGHT)
-    kept = np.isin(labels, np.unique(labels[inside & bad])) & bad
+    kept = _odd_part(detail.read(frame), inside)
     if not kept.any():
         return None
     place = Affine.translation(frame.col_off, frame.row_off)
     return unary_union([shape(s) for s, _ in shapes(kept.astype(np.uint8), mask=kept, transform=place)])
+
+
+def _odd_part(field: NDArray[np.floating], inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The pixels around the cells' peak that are above half its height, on a logarithmic scale.
+
+    The height counts from what is usual around, and pixels are joined over edges and corners.
+    """
+    known = np.isfinite(field)
+    if not (inside & known).any():
+        return np.zeros_like(inside)
+    height = np.log(np.where(known, np.maximum(field, LEAST_ERROR), LEAST_ERROR))
+    peak, usual = height[inside & known].max(), np.median(height[known])
+    near = binary_dilation(inside, EIGHT, iterations=REACH_PX)
+    odd = known & near & (height > (peak + usual) / 2)
+    odd = binary_fill_holes(binary_opening(odd, np.ones((SPECK_PX, SPECK_PX), bool))) & known
+    labels, _ = label(odd, EIGHT)
+    kept: NDArray[np.bool_] = np.isin(labels, np.unique(labels[inside & odd])) & odd
+    return kept
+
+
+def _frame(cores: list[Window], beyond: int) -> Window:
+    """The rectangle around some windows, and so many pixels more on each side."""
+    top, left = min(w.row_off for w in cores) - beyond, min(w.col_off for w in cores) - beyond
+    bottom, right = max(w.row_end for w in cores) + beyond, max(w.col_end for w in cores) + beyond
+    return Window(row_off=top, col_off=left, height=bottom - top, width=right - left)
 
 
 def _neighbours(cell: tuple[int, int]) -> list[tuple[int, int]]:

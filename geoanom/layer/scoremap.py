@@ -12,7 +12,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+    from geoanom.layer.explain import NormalTiles
     from geoanom.layer.pixelerror import PixelErrors
+    from geoanom.layer.windowmap import WindowMap
     from geoanom.raster.grid import TileGrid
     from geoanom.raster.scene import Scene
 
@@ -42,17 +44,28 @@ class ScoreMap:
     valid_fraction: NDArray[np.float64]
     """(n,)."""
     top_band: NDArray[np.int64]
-    """(n,) position, in the scene's bands, of the band furthest from usual."""
+    """(n, k) positions, in the scene's bands, of the bands furthest from usual, the furthest first."""
     top_band_sigma: NDArray[np.float64]
-    """(n,) how far, in robust standard deviations, signed."""
+    """(n, k) how far, in robust standard deviations, signed."""
+    top_band_contrast: NDArray[np.bool_]
+    """(n, k) True where it is the contrast, and not the mean, that is this far."""
     tiles_masked: int
     """Tiles with too few valid pixels to be scored."""
     warnings: tuple[str, ...] = ()
     """What the scene lost on the way."""
     pixel_errors: PixelErrors | None = None
     """Reconstruction error of every pixel, where there is one."""
+    window_map: WindowMap | None = None
+    """How odd the small windows in the tiles are, where a detector judged them."""
     embedding: NDArray[np.float32] | None = None
-    """(n, d), where it is wanted."""
+    """(n, d)."""
+    normal_tiles: NormalTiles | None = None
+    """What the embeddings are compared with."""
+
+    @property
+    def detail(self) -> PixelErrors | WindowMap | None:
+        """What tells, below the scale of tiles, where the odd thing in a place is."""
+        return self.pixel_errors or self.window_map
 
     def __len__(self) -> int:
         """Number of scored tiles."""

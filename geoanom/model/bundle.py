@@ -22,7 +22,7 @@ from geoanom.embed.heads import backbone_bytes, head_bytes, load_backbone, load_
 from geoanom.embed.threads import one_thread
 from geoanom.errors import ConfigError, ModelError
 from geoanom.layer.atomic import atomic_folder
-from geoanom.model.core import BandStatistics, Golden, Model, Reference, TrainingScene
+from geoanom.model.core import BandStatistics, Golden, Model, Reference, TrainingScene, window_geometry
 from geoanom.raster.blocks import TileBlock
 from geoanom.raster.normalize import Normalizer
 from geoanom.raster.scene import Band
@@ -32,8 +32,9 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SCHEMA_VERSION = 1
-GOLDEN_PARTS = ("rows", "cols", "tops", "lefts", "values", "valid_fraction")
+SCHEMA_VERSION = 2
+REFERENCE_COLUMNS = ("halves", "scene", "tile_rows", "tile_cols", "p_value")
+GOLDEN_PARTS = ("rows", "cols", "tops", "lefts", "core_tops", "core_lefts", "values", "valid_fraction")
 LIBRARIES = ("geoanom", "numpy", "pyod", "scikit-learn", "scipy", "timm", "torch", "torchvision")
 GOLDEN_TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
 """Largest relative difference of a golden score between machines."""
@@ -69,7 +70,7 @@ def load_model(folder: Path, device: str = "auto") -> Model:
     content, tree = _read_files(folder)
     config = _config_of(tree, folder)
     tensors = safetensors.numpy.load(content["reference.safetensors"])
-    reference = Reference(rows={n.removeprefix("rows_"): t for n, t in tensors.items() if n.startswith("rows_")}, halves=tensors["halves"])
+    reference = _reference(tensors)
     model = Model(
         model_id=_model_id(content["model.json"]),
         config=config,
@@ -119,7 +120,7 @@ def _tensors(model: Model) -> dict[str, NDArray[Any]]:
     golden = model.golden.block
     return {
         **{f"rows_{name}": np.ascontiguousarray(table) for name, table in model.reference.rows.items()},
-        "halves": model.reference.halves,
+        **{name: np.ascontiguousarray(getattr(model.reference, name)) for name in REFERENCE_COLUMNS},
         "band_center": model.band_statistics.center,
         "band_spread": model.band_statistics.spread,
         **{f"golden_{name}": np.ascontiguousarray(getattr(golden, name)) for name in GOLDEN_PARTS},
@@ -127,6 +128,11 @@ def _tensors(model: Model) -> dict[str, NDArray[Any]]:
         "joint": model.ensemble.joint.body,
         **{f"member_{i}": calibrator.body for i, calibrator in enumerate(model.ensemble.members)},
     }
+
+
+def _reference(tensors: dict[str, NDArray[Any]]) -> Reference:
+    rows = {name.removeprefix("rows_"): table for name, table in tensors.items() if name.startswith("rows_")}
+    return Reference(rows=rows, **{name: tensors[name] for name in REFERENCE_COLUMNS})
 
 
 def _golden_block(tensors: dict[str, NDArray[Any]], config: Config) -> TileBlock:
@@ -184,12 +190,17 @@ def _embedder(content: dict[str, bytes], tree: dict[str, Any], folder: Path, con
     heads = load_heads(folder / "head.safetensors", backbone, config.embed)
     place = pick_device(device)
     return Embedder(
-        normalizer=Normalizer(low=tuple(tree["normalization"]["low"]), high=tuple(tree["normalization"]["high"])),
+        normalizer=_normalizer(tree["normalization"]),
         backbone=backbone.to(place),
         heads=tuple(head.to(place) for head in heads),
         settings=config.embed,
         device=place,
+        geometry=window_geometry(config),
     )
+
+
+def _normalizer(tree: dict[str, Any]) -> Normalizer:
+    return Normalizer(low=tuple(tree["low"]), high=tuple(tree["high"]), log=tree.get("log", False))
 
 
 def _check_golden(model: Model, folder: Path) -> None:

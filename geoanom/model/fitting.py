@@ -2,57 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm import tqdm
 
-from geoanom.detect.ensemble import fit_ensemble, fit_jury, half_of
+from geoanom.detect.ensemble import WINDOWS, fit_ensemble, fit_jury, half_of
+from geoanom.detect.peaks import few_windows
 from geoanom.embed.backbones import build_backbone
 from geoanom.embed.device import pick_device
-from geoanom.embed.embedder import Embedder, in_batches, joined, with_fitted_heads, with_heads
+from geoanom.embed.embedder import Embedder, joined, learns_from_views, with_fitted_heads, with_heads
 from geoanom.embed.heads import load_heads
-from geoanom.embed.threads import one_thread, side_by_side
+from geoanom.embed.supervised import label_codes
+from geoanom.embed.threads import one_thread
 from geoanom.errors import ConfigError, SceneError
 from geoanom.model.bundle import with_model_id
-from geoanom.model.core import BandStatistics, Golden, Model, Reference, TrainingScene, band_statistics, encode, raw_scores
-from geoanom.raster.blocks import stream_tiles
+from geoanom.model.core import BandStatistics, Golden, Model, Reference, TrainingScene, encode, raw_scores, window_geometry
+from geoanom.model.sampling import draw_sample, refuse_small_sample, views_of
 from geoanom.raster.normalize import fit_normalizer
 from geoanom.raster.scene import open_scene
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from geoanom.config import Config
+    from geoanom.detect.ensemble import Jury
+    from geoanom.model.sampling import Sample
     from geoanom.raster.blocks import TileBlock
     from geoanom.raster.scene import Scene
 
-MAX_SAMPLE_BYTES = 2**30
-N_GOLDEN = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """Tiles of the training scenes, in the order of scene digest, row, column."""
-
-    features: Tensor
-    """(n, ...)."""
-    valid: NDArray[np.bool_]
-    """(n, size, size) where the features are pixels, (n, 1, 1) otherwise."""
-    rows: NDArray[np.int64]
-    cols: NDArray[np.int64]
-    statistics: NDArray[np.float64]
-    """(n, 2 * band) mean and deviation of each band."""
-    golden: TileBlock
-
-    def __len__(self) -> int:
-        """Number of tiles."""
-        return len(self.rows)
+MAX_WINDOWS = 100_000
+"""In the reference; more would not change a covariance."""
 
 
 @one_thread()
@@ -62,41 +46,35 @@ def fit_model(scenes: Sequence[Scene], config: Config) -> Model:
     Raises:
         SceneError: the scenes' bands differ, or too few tiles are usable.
         ConfigError: a part of the model cannot be built.
+        InputError: the labels cannot be used.
     """
     scenes = sorted(scenes, key=lambda scene: scene.digest)
     _check_same_bands(scenes)
-    device = pick_device(config.runtime.device)
-    backbone = build_backbone(config.embed, len(scenes[0].bands), config.tiles.size).to(device)
-    bare = Embedder(normalizer=fit_normalizer(scenes, config), backbone=backbone, heads=(), settings=config.embed, device=device)
-    sample = _draw_sample(scenes, config, bare)
-    if len(sample) < config.fit.min_tiles:
-        _refuse_small_sample(scenes, len(sample), config)
+    bare = _without_heads(scenes, config)
+    sample = _sample(scenes, config, bare)
     fold_tiles = _fold_tiles(sample, config.fit.fold_tiles)
     halves = half_of(sample.rows, sample.cols, fold_tiles)
-    embedder = _with_heads(bare, len(scenes[0].bands), sample.features, halves, config)
-    encoded = embedder.encode(sample.features, sample.valid, halves)
-    used = {str(member.input) for member in config.detect.members}
-    rows = {name: table for name, table in embedder.reference_rows(sample.features, halves).items() if name in used}
+    embedder = _with_heads(bare, scenes, sample, halves, config)
+    rows = _detector_rows(embedder, sample, halves, config)
     jury = fit_jury(config.detect.members, rows, halves, config.seed)
+    encoded = replace(embedder.encode(sample.features, sample.valid, halves), windows=sample.windows)
     raw = raw_scores(jury, encoded, halves, reconstruction=config.detect.reconstruction)
-    golden = encode(embedder, [sample.golden], fold_tiles)
-    golden_halves = half_of(sample.golden.rows, sample.golden.cols, fold_tiles)
-    return with_model_id(
-        Model(
-            model_id="",
-            config=config,
-            bands=scenes[0].bands,
-            band_count=scenes[0].band_count,
-            fold_tiles=fold_tiles,
-            embedder=embedder,
-            reference=Reference(rows=rows, halves=halves),
-            jury=jury,
-            ensemble=fit_ensemble(raw, config.calibrate),
-            band_statistics=_band_statistics(sample.statistics),
-            scenes=tuple(TrainingScene(scene.name, scene.digest) for scene in scenes),
-            golden=Golden(block=sample.golden, raw=raw_scores(jury, golden, golden_halves, reconstruction=config.detect.reconstruction)),
-        )
+    ensemble = fit_ensemble(raw, config.calibrate)
+    model = Model(
+        model_id="",
+        config=config,
+        bands=scenes[0].bands,
+        band_count=scenes[0].band_count,
+        fold_tiles=fold_tiles,
+        embedder=embedder,
+        reference=_reference(sample, rows, halves, ensemble.judge(raw).p_value),
+        jury=jury,
+        ensemble=ensemble,
+        band_statistics=_band_statistics(sample.statistics),
+        scenes=tuple(TrainingScene(scene.name, scene.digest) for scene in scenes),
+        golden=_golden(sample.golden, embedder, jury, fold_tiles, reconstruction=config.detect.reconstruction),
     )
+    return with_model_id(model)
 
 
 def _check_same_bands(scenes: Sequence[Scene]) -> None:
@@ -109,73 +87,26 @@ def _check_same_bands(scenes: Sequence[Scene]) -> None:
             raise SceneError(scene.uri, wrong, "choose common ones with --bands")
 
 
-def _draw_sample(scenes: Sequence[Scene], config: Config, embedder: Embedder) -> Sample:
-    """Features of the tiles of randomly chosen blocks, at most `fit.max_tiles`, the same whatever the order of the scenes."""
-    n_features = embedder.backbone.n_features
-    limit = min(config.fit.max_tiles, MAX_SAMPLE_BYTES // (4 * int(np.prod(n_features))))
-    wanted = _wanted_blocks(scenes, config, limit)
-    features, valid, rows, cols, statistics = [], [], [], [], []
-    golden: list[TileBlock] = []
-
-    def look(blocks: list[TileBlock]) -> tuple[list[TileBlock], Tensor]:
-        return blocks, embedder.features(blocks)
-
-    with tqdm(total=sum(int(mask.sum()) for mask in wanted), desc="fitting", unit="block", disable=None) as progress:
-        for scene, mask in zip(scenes, wanted, strict=True):
-            tiles = stream_tiles(scene, scene.grid(config), config, wanted=_chooser(mask))
-            batches = in_batches(tiles, config.embed.batch_size)
-            for blocks, found in side_by_side(look, batches, threads=config.runtime.threads, device=embedder.device):
-                features.append(found)
-                for block in blocks:
-                    valid.append(block.cut(block.valid) if embedder.backbone.in_pixels else np.ones((len(block), 1, 1), bool))
-                    rows.append(block.rows)
-                    cols.append(block.cols)
-                    statistics.append(band_statistics(block, embedder.normalizer))
-                golden = golden or [_few_tiles(blocks[0])]
-                progress.update(len(blocks))
-    if not rows:
-        _refuse_small_sample(scenes, 0, config)
-    return Sample(
-        features=joined(features),
-        valid=np.concatenate(valid),
-        rows=np.concatenate(rows),
-        cols=np.concatenate(cols),
-        statistics=np.concatenate(statistics),
-        golden=golden[0],
+def _without_heads(scenes: Sequence[Scene], config: Config) -> Embedder:
+    device = pick_device(config.runtime.device)
+    backbone = build_backbone(config.embed, len(scenes[0].bands), config.tiles.size).to(device)
+    return Embedder(
+        normalizer=fit_normalizer(scenes, config),
+        backbone=backbone,
+        heads=(),
+        settings=config.embed,
+        device=device,
+        geometry=window_geometry(config),
     )
 
 
-def _wanted_blocks(scenes: Sequence[Scene], config: Config, limit_tiles: int) -> list[NDArray[np.bool_]]:
-    """For each scene a mask of its blocks with the sampled ones: those with the smallest random numbers."""
-    draws = []
-    for scene in scenes:
-        grid = scene.grid(config)
-        shape = (-(-grid.n_rows // grid.block_tiles), -(-grid.n_cols // grid.block_tiles))
-        draws.append(np.random.default_rng([config.seed, int(scene.digest[:15], 16)]).random(shape))
-    pooled = np.concatenate([draw.ravel() for draw in draws])
-    limit = max(1, limit_tiles // grid.block_tiles**2)
-    bound = np.partition(pooled, limit - 1)[limit - 1] if len(pooled) > limit else 1.0
-    return [draw <= bound for draw in draws]
-
-
-def _chooser(mask: NDArray[np.bool_]) -> Callable[[int, int], bool]:
-    return lambda row, col: bool(mask[row, col])
-
-
-def _few_tiles(block: TileBlock) -> TileBlock:
-    """The block with its first few tiles only."""
-    names = ("rows", "cols", "tops", "lefts", "valid_fraction")
-    return replace(block, **{name: getattr(block, name)[:N_GOLDEN] for name in names})
-
-
-def _refuse_small_sample(scenes: Sequence[Scene], n_tiles: int, config: Config) -> None:
-    size, least = config.tiles.size, config.tiles.min_valid_fraction
-    wrong = f"gives {n_tiles} tiles of {size} px with at least {least:.0%} valid pixels, a model needs {config.fit.min_tiles}"
-    shortest = min(min(scene.height, scene.width) for scene in scenes)
-    if shortest < size:
-        wrong += f" (it is {scenes[0].height} x {scenes[0].width} px)"
-    name = scenes[0].uri if len(scenes) == 1 else f"{scenes[0].uri} and {len(scenes) - 1} more"
-    raise SceneError(name, wrong, "use a smaller --tile-size or --stride, more scenes, or a lower tiles.min_valid_fraction")
+def _sample(scenes: Sequence[Scene], config: Config, bare: Embedder) -> Sample:
+    head = config.embed.head
+    trained_here = head.path is None and head.train_on == "scene"
+    sample = draw_sample(scenes, config, bare, with_views=trained_here and learns_from_views(bare))
+    if len(sample) < config.fit.min_tiles:
+        refuse_small_sample(scenes, len(sample), config)
+    return sample
 
 
 def _fold_tiles(sample: Sample, wanted: int) -> int:
@@ -187,29 +118,58 @@ def _fold_tiles(sample: Sample, wanted: int) -> int:
     return 1
 
 
-def _with_heads(bare: Embedder, n_bands: int, features: Tensor, halves: NDArray[np.int64], config: Config) -> Embedder:
+def _with_heads(bare: Embedder, scenes: Sequence[Scene], sample: Sample, halves: NDArray[np.int64], config: Config) -> Embedder:
     """Read the heads from a file, or train them on a folder of broad imagery or on the scenes themselves."""
     head = config.embed.head
     if head.path is not None:
         return with_heads(bare, load_heads(head.path, bare.backbone, config.embed))
     if head.train_on != "scene":
-        return with_fitted_heads(bare, _broad_features(Path(head.train_on), bare, n_bands, config), None, config.seed)
-    return with_fitted_heads(bare, features, halves, config.seed)
+        features, views = _broad_features(Path(head.train_on), bare, len(scenes[0].bands), config)
+        return with_fitted_heads(bare, features, None, config.seed, views=views)
+    labels = _labels(scenes, sample, config)
+    return with_fitted_heads(bare, sample.features, halves, config.seed, views=sample.views, labels=labels)
 
 
-def _broad_features(folder: Path, embedder: Embedder, n_bands: int, config: Config) -> Tensor:
-    """Features of tiles of every raster in a folder, each raster normalized by itself."""
+def _labels(scenes: Sequence[Scene], sample: Sample, config: Config) -> NDArray[np.int64] | None:
+    """Labels (n,) of the sampled tiles, where the head learns from them."""
+    head = config.embed.head
+    if head.kind != "supervised" or head.labels is None:
+        return None
+    return label_codes(head.labels, [scenes[place].name for place in sample.scene], sample.rows, sample.cols)
+
+
+def _broad_features(folder: Path, embedder: Embedder, n_bands: int, config: Config) -> tuple[Tensor, Tensor | None]:
+    """Features of tiles of every raster in a folder, each raster normalized by itself, and of other views where they are needed."""
     paths = sorted(p for p in folder.glob("*") if p.is_file() and p.suffix.lower() in (".tif", ".tiff"))
     if not paths:
         raise ConfigError("embed.head.train_on", f"{folder} has no GeoTIFF", "name a folder of broad imagery, or 'scene'")
-    parts = []
+    with_views, parts = learns_from_views(embedder), []
     for path in paths:
         scene = open_scene(path, config)
         if len(scene.bands) != n_bands:
             wrong = f"has {len(scene.bands)} bands, the scenes have {n_bands}"
             raise SceneError(path, wrong, "broad imagery needs the bands of the scenes; choose common ones with --bands")
-        parts.append(_draw_sample([scene], config, replace(embedder, normalizer=fit_normalizer([scene], config))).features)
-    return joined(parts)
+        here = replace(embedder, normalizer=fit_normalizer([scene], config))
+        parts.append(draw_sample([scene], config, here, with_views=with_views))
+    return joined([part.features for part in parts]), views_of(parts)
+
+
+def _detector_rows(embedder: Embedder, sample: Sample, halves: NDArray[np.int64], config: Config) -> dict[str, NDArray[np.floating]]:
+    """The tables that detectors are fitted on, and the embedding, which tells the nearest normal tiles."""
+    used = {"embedding", *(str(member.input) for member in config.detect.members)}
+    tables: dict[str, NDArray[np.floating]] = dict(embedder.reference_rows(sample.features, halves))
+    if WINDOWS in used:
+        tables[WINDOWS] = few_windows(sample.windows, MAX_WINDOWS)
+    return {name: table for name, table in tables.items() if name in used}
+
+
+def _reference(sample: Sample, rows: dict[str, NDArray[np.floating]], halves: NDArray[np.int64], p_value: NDArray[np.float64]) -> Reference:
+    return Reference(rows=rows, halves=halves, scene=sample.scene, tile_rows=sample.rows, tile_cols=sample.cols, p_value=p_value)
+
+
+def _golden(block: TileBlock, embedder: Embedder, jury: Jury, fold_tiles: int, *, reconstruction: bool) -> Golden:
+    halves = half_of(block.rows, block.cols, fold_tiles)
+    return Golden(block=block, raw=raw_scores(jury, encode(embedder, [block], fold_tiles), halves, reconstruction=reconstruction))
 
 
 def _band_statistics(statistics: NDArray[np.float64]) -> BandStatistics:

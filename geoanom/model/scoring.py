@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,15 @@ from geoanom.detect.threshold import q_values
 from geoanom.embed.embedder import in_batches
 from geoanom.embed.threads import one_thread, side_by_side
 from geoanom.errors import SceneError
+from geoanom.layer.explain import TOP_BANDS
 from geoanom.layer.pixelerror import PixelErrors, PixelErrorWriter
 from geoanom.layer.scoremap import ScoreMap
+from geoanom.layer.windowmap import WindowMap
 from geoanom.model.core import band_statistics
 from geoanom.raster.blocks import Panel, Tally, stream_tiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable
     from pathlib import Path
 
     from numpy.typing import NDArray
@@ -32,34 +35,48 @@ if TYPE_CHECKING:
     from geoanom.raster.scene import Scene
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """Some blocks, and what is said of their n tiles."""
+
+    blocks: list[TileBlock]
+    encoded: Encoded
+    raw: NDArray[np.float64]
+    """(n, member)."""
+    windows: NDArray[np.float64] | None
+    """(n, side, side) scores of the windows in each tile's core."""
+
+
 class _Columns:
     """What is kept of every tile, in arrays that are made once, so that a pass leaves no holes in memory."""
 
-    def __init__(self, grid: TileGrid, model: Model, *, keep_embedding: bool) -> None:
-        n = len(grid)
+    def __init__(self, grid: TileGrid, model: Model) -> None:
+        n, k = len(grid), min(TOP_BANDS, len(model.bands))
         self._n_cols = grid.n_cols
-        self._dim = model.config.embed.dim if keep_embedding else 0
         self.scored = np.zeros(n, bool)
         self.raw = np.zeros((n, len(model.member_names)))
-        self.valid_fraction, self.recon_error, self.top_band_sigma = np.zeros(n), np.zeros(n), np.zeros(n)
-        self.top_band = np.zeros(n, np.int64)
-        self.embedding = np.zeros((n, self._dim), np.float32)
+        self.valid_fraction, self.recon_error = np.zeros(n), np.zeros(n)
+        self.top_band, self.top_band_sigma, self.top_band_contrast = np.zeros((n, k), np.int64), np.zeros((n, k)), np.zeros((n, k), bool)
+        self.embedding = np.zeros((n, model.config.embed.dim), np.float32)
+        geometry = model.embedder.geometry
+        self.windows = None if geometry is None else np.full((n, geometry.side, geometry.side), np.nan, np.float16)
 
-    def add(self, blocks: Sequence[TileBlock], encoded: Encoded, raw: NDArray[np.float64], model: Model) -> None:
+    def add(self, judged: _Judged, model: Model) -> None:
         """Keep the tiles of some blocks."""
+        blocks, encoded, raw, windows = judged.blocks, judged.encoded, judged.raw, judged.windows
         tiles = np.concatenate([block.rows * self._n_cols + block.cols for block in blocks])
         statistics = np.concatenate([band_statistics(block, model.embedder.normalizer) for block in blocks])
-        self.top_band[tiles], self.top_band_sigma[tiles] = model.band_statistics.furthest(statistics)
+        self.top_band[tiles], self.top_band_sigma[tiles], self.top_band_contrast[tiles] = model.band_statistics.furthest(statistics)
         self.valid_fraction[tiles] = np.concatenate([block.valid_fraction for block in blocks])
         self.recon_error[tiles], self.raw[tiles] = encoded.recon_error, raw
-        self.embedding[tiles] = encoded.embedding[:, : self._dim]
+        self.embedding[tiles] = encoded.embedding
+        if self.windows is not None and windows is not None:
+            self.windows[tiles] = np.clip(windows, 0.0, np.finfo(np.float16).max)
         self.scored[tiles] = True
 
 
 @one_thread()
-def score_scene(
-    scene: Scene, model: Model, config: Config, workdir: Path, *, keep_embedding: bool = False, watch: Callable[[Panel], None] | None = None
-) -> ScoreMap:
+def score_scene(scene: Scene, model: Model, config: Config, workdir: Path, *, watch: Callable[[Panel], None] | None = None) -> ScoreMap:
     """Score every tile of a scene that has enough valid pixels.
 
     Args:
@@ -67,14 +84,13 @@ def score_scene(
         model: frozen.
         config: what may be opened and how it is read; the rest is the model's.
         workdir: where the pixel errors are kept, for as long as the score map is used.
-        keep_embedding: keep the embeddings in the score map.
         watch: is shown every panel of pixels as it comes by.
 
     Raises:
         SceneError: the bands differ, or no tile can be scored.
     """
     _check_bands(scene, model)
-    columns = _Columns(scene.grid(model.config), model, keep_embedding=keep_embedding)
+    columns = _Columns(scene.grid(model.config), model)
     path = workdir / f"{scene.digest[:16]}.tif"
     if model.embedder.backbone.in_pixels:
         with PixelErrorWriter(path, scene.grid(model.config)) as writer:
@@ -102,18 +118,18 @@ def _walk(
     with tqdm(total=len(grid), desc=f"scoring {scene.name}", unit="tile", disable=None) as progress:
         batches = in_batches(stream_tiles(scene, grid, reading, watch=watch, tally=tally), model.config.embed.batch_size)
         judge = partial(_judge, model)
-        for blocks, encoded, raw in side_by_side(judge, batches, threads=config.runtime.threads, device=model.embedder.device):
-            columns.add(blocks, encoded, raw, model)
-            if writer is not None and encoded.pixel_error is not None:
-                writer.add(blocks, encoded.pixel_error)
+        for judged in side_by_side(judge, batches, threads=config.runtime.threads, device=model.embedder.device):
+            columns.add(judged, model)
+            if writer is not None and judged.encoded.pixel_error is not None:
+                writer.add(judged.blocks, judged.encoded.pixel_error)
             progress.update(tally.tiles_scored + tally.tiles_masked - progress.n)
     return tally
 
 
-def _judge(model: Model, blocks: list[TileBlock]) -> tuple[list[TileBlock], Encoded, NDArray[np.float64]]:
+def _judge(model: Model, blocks: list[TileBlock]) -> _Judged:
     encoded = model.encode(blocks)
     halves = np.concatenate([model.halves(block.rows, block.cols) for block in blocks])
-    return blocks, encoded, model.raw_scores(encoded, halves)
+    return _Judged(blocks=blocks, encoded=encoded, raw=model.raw_scores(encoded, halves), windows=model.window_scores(encoded, halves))
 
 
 def _score_map(scene: Scene, model: Model, columns: _Columns, tally: Tally, errors: PixelErrors | None) -> ScoreMap:
@@ -134,11 +150,18 @@ def _score_map(scene: Scene, model: Model, columns: _Columns, tally: Tally, erro
         valid_fraction=columns.valid_fraction[scored],
         top_band=columns.top_band[scored],
         top_band_sigma=columns.top_band_sigma[scored],
+        top_band_contrast=columns.top_band_contrast[scored],
         tiles_masked=tally.tiles_masked,
         warnings=(*scene.warnings, *tally.warnings()),
         pixel_errors=errors,
-        embedding=columns.embedding[scored] if columns.embedding.size else None,
+        embedding=columns.embedding[scored],
+        normal_tiles=model.normal_tiles,
+        window_map=None if columns.windows is None else _window_map(grid, columns.windows),
     )
+
+
+def _window_map(grid: TileGrid, windows: NDArray[np.float16]) -> WindowMap:
+    return WindowMap(grid=grid, values=windows.reshape(grid.n_rows, grid.n_cols, *windows.shape[1:]))
 
 
 def _check_bands(scene: Scene, model: Model) -> None:

@@ -41,6 +41,10 @@ class TileBlock:
     """(n,) first row of each tile's window in the patch."""
     lefts: NDArray[np.int64]
     """(n,) first column of each tile's window in the patch."""
+    core_tops: NDArray[np.int64]
+    """(n,) first row of each tile's core in the patch."""
+    core_lefts: NDArray[np.int64]
+    """(n,) first column of each tile's core in the patch."""
     size: int
     """Side of a tile in pixels."""
     values: NDArray[np.generic]
@@ -218,6 +222,8 @@ class _Strip:
             cols=np.array([c for _, c in places]),
             tops=tops,
             lefts=lefts,
+            core_tops=np.array([r * grid.stride - top for r, _ in places]),
+            core_lefts=np.array([c * grid.stride - left for _, c in places]),
             size=grid.size,
             values=np.pad(self._values[:, part[0], part[1]], ((0, 0), *pad)),
             valid=valid,
@@ -244,7 +250,7 @@ def _with_usable_tiles(block: TileBlock, least: float, tally: Tally) -> TileBloc
     usable = (block.valid_fraction >= least) & (block.valid_fraction > 0.0)
     tally.tiles_scored += int(usable.sum())
     tally.tiles_masked += int((~usable).sum())
-    names = ("rows", "cols", "tops", "lefts", "valid_fraction")
+    names = ("rows", "cols", "tops", "lefts", "core_tops", "core_lefts", "valid_fraction")
     return replace(block, **{name: getattr(block, name)[usable] for name in names})
 
 

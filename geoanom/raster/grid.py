@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 
 BLOCK_PX = 224
+MAX_BLOCK_TILES = 64
+"""Bound on a block's tiles a side, so that few blocks still make a sample of many places."""
 MARGIN_PX = 32
 """What a block's patch shows of the surroundings, so that no tile sees an artificial edge beside it."""
 
@@ -110,7 +112,7 @@ class TileGrid:
     @property
     def block_tiles(self) -> int:
         """Tiles along the side of a block of neighbouring tiles that are read together: about `BLOCK_PX` pixels of them."""
-        return max(1, min(16, (BLOCK_PX - self.size) // self.stride + 1))
+        return max(1, min(MAX_BLOCK_TILES, (BLOCK_PX - self.size) // self.stride + 1))
 
     @property
     def block_side(self) -> int:

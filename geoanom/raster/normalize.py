@@ -22,6 +22,8 @@ SOFT = 0.5
 """How far beyond 0 and 1 an extreme value can reach."""
 FAR = 1e6
 """Where the bend is flat in 32 bits; what lies beyond would overflow."""
+LEAST_SHARE = 1e-3
+"""What the lowest value is taken for before its logarithm, as a share of the highest."""
 QUANTILES = np.linspace(0.0, 1.0, 2001)
 """What is kept of each scene's distribution, so that scenes of any size weigh the same."""
 MAX_SAMPLE_VALUES = 16_000_000
@@ -36,6 +38,8 @@ class Normalizer:
     """One value per band, in the band's units."""
     high: tuple[float, ...]
     """One value per band, in the band's units."""
+    log: bool = False
+    """Scale the logarithm; what is below `low` is 0 then, and `low` is positive."""
 
     def __call__(self, values: NDArray[np.generic]) -> NDArray[np.float32]:
         """Scale pixels.
@@ -46,9 +50,12 @@ class Normalizer:
         Returns:
             (band, row, col) within -SOFT..1 + SOFT.
         """
-        low, span = np.array(self.low, np.float64), np.array(self.high, np.float64) - np.array(self.low, np.float64)
-        gain = np.divide(1.0, span, out=np.zeros_like(span), where=span > 0)
+        low, high = np.array(self.low, np.float64), np.array(self.high, np.float64)
         real: NDArray[np.float64] = np.asarray(values, np.float64)
+        if self.log:  # speckle multiplies: its spread is the same everywhere only in the logarithm
+            real, low, high = np.log(np.maximum(real, low[:, None, None])), np.log(low), np.log(high)
+        span = high - low
+        gain = np.divide(1.0, span, out=np.zeros_like(span), where=span > 0)
         scaled = np.clip((real - low[:, None, None]) * gain[:, None, None], -FAR, FAR).astype(np.float32)
         plain = np.clip(scaled, 0.0, 1.0)
         bent: NDArray[np.float32] = plain + SOFT * np.tanh((scaled - plain) / SOFT)
@@ -68,7 +75,9 @@ def fit_normalizer(scenes: Sequence[Scene], config: Config) -> Normalizer:
     quantiles = [np.quantile(_sample_pixels(scene, config), QUANTILES, axis=1) for scene in sorted(scenes, key=lambda s: s.digest)]
     pooled = np.concatenate(quantiles)
     low, high = np.percentile(pooled, [config.normalize.low_percentile, config.normalize.high_percentile], axis=0)
-    return Normalizer(low=tuple(map(float, low)), high=tuple(map(float, high)))
+    log = config.normalize.transform == "log" and bool((pooled >= 0).all() and (high > 0).all())  # negative values are in dB already
+    low = np.maximum(low, LEAST_SHARE * high) if log else low
+    return Normalizer(low=tuple(map(float, low)), high=tuple(map(float, high)), log=log)
 
 
 def _sample_pixels(scene: Scene, config: Config) -> NDArray[np.float64]:

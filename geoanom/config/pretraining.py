@@ -1,0 +1,118 @@
+"""The settings of `geoanom pretrain`: the broad imagery that geoanom-base is learned on, and what is shown of it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from geoanom.config.loading import _read_yaml
+from geoanom.config.sections import Section
+from geoanom.errors import ConfigError
+from geoanom.registry import unknown
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+SEE = "see configs/pretrain.yaml"
+
+
+class Imagery(Section):
+    """Rasters of one kind."""
+
+    glob: str = Field(min_length=1, description="rasters, seen from the data folder")
+    crops: int = Field(ge=1, description="squares drawn from each raster")
+    rgb: tuple[int, int, int] = Field((1, 2, 3), description="1-based bands that look natural as red, green and blue")
+
+    @field_validator("glob")
+    @classmethod
+    def _stays_inside(cls, glob: str) -> str:
+        if PurePath(glob).is_absolute() or ".." in PurePath(glob).parts:
+            raise ValueError("give a pattern below the data folder, such as broad/*.tif")
+        return glob
+
+    @field_validator("rgb")
+    @classmethod
+    def _bands_count_from_one(cls, rgb: tuple[int, int, int]) -> tuple[int, int, int]:
+        if min(rgb) < 1:
+            raise ValueError("bands count from 1")
+        return rgb
+
+
+class BandMix(Section):
+    """How likely each choice of three bands is."""
+
+    natural: float = Field(0.5, ge=0.0, le=1.0, description="the bands of `rgb`")
+    permuted: float = Field(0.4, ge=0.0, le=1.0, description="three different bands in any order")
+    grey: float = Field(0.1, ge=0.0, le=1.0, description="one band three times")
+
+    @model_validator(mode="after")
+    def _shares_of_one(self) -> BandMix:
+        if not math.isclose(self.natural + self.permuted + self.grey, 1.0):
+            raise ValueError("natural, permuted and grey must add up to 1")
+        return self
+
+
+class Jitter(Section):
+    """How two views of one square differ."""
+
+    shift: float = Field(0.125, ge=0.0, le=0.5, description="largest shift, as a share of the square's side")
+    light: float = Field(0.7, ge=0.0, le=1.0, description="how likely another gamma, gain and offset are")
+    gamma: float = Field(0.25, ge=0.0, le=1.0, description="standard deviation of the exponent's logarithm")
+    gain: float = Field(0.2, ge=0.0, le=1.0, description="standard deviation of the factor's logarithm")
+    offset: float = Field(0.08, ge=0.0, le=1.0, description="standard deviation, as a share of the normalized range")
+
+
+class Pretraining(Section):
+    """All settings of a pretraining."""
+
+    schema_version: Literal[1] = 1
+    seed: int = Field(0, ge=0, lt=2**32)
+    sources: tuple[Imagery, ...] = Field(min_length=1)
+    crop_px: tuple[int, int] = Field((24, 300), description="smallest and largest side of a square; its logarithm is uniform")
+    side_px: int = Field(64, ge=16, le=512, description="side that every view is resized to")
+    zoom: float = Field(2.0, ge=0.25, le=8.0, description="scaling before the backbone")
+    dim: int = Field(64, ge=1, le=256, description="axes that are kept")
+    mix: BandMix = BandMix()
+    jitter: Jitter = Jitter()
+
+    @field_validator("crop_px")
+    @classmethod
+    def _small_before_large(cls, crop_px: tuple[int, int]) -> tuple[int, int]:
+        if not 8 <= crop_px[0] <= crop_px[1] <= 4096:
+            raise ValueError("give the smallest side, at least 8, before the largest, at most 4096")
+        return crop_px
+
+
+def load_pretraining(path: Path) -> Pretraining:
+    """Read the settings from a YAML file.
+
+    Raises:
+        ConfigError: a file, key or value that cannot be used.
+    """
+    try:
+        return Pretraining.model_validate(_read_yaml(path))
+    except ValidationError as error:
+        raise _as_config_error(error, path) from error
+
+
+def _as_config_error(error: ValidationError, path: Path) -> ConfigError:
+    """One line for the first complaint, with the nearest known key when a key is unknown."""
+    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key explains one that is missing
+    keys = [str(part) for part in first["loc"]]
+    where = ".".join(keys)
+    if first["type"] == "extra_forbidden":
+        return ConfigError(path, str(unknown("setting", where, _siblings(keys))), "")
+    return ConfigError(path, f"{where or 'settings'}: {first['msg'].removeprefix('Value error, ')}", SEE)
+
+
+def _siblings(keys: list[str]) -> list[str]:
+    """Full paths of the settings that stand beside an unknown one."""
+    model: Any = Pretraining
+    for key in keys[:-1]:
+        if not key.isdigit():  # a place in a list
+            annotation = model.model_fields[key].annotation
+            model = (get_args(annotation) or (annotation,))[0]
+    return [".".join([*keys[:-1], name]) for name in model.model_fields]
