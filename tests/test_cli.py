@@ -176,7 +176,7 @@ def test_fit_score_and_info_work_together_and_exit_codes_tell_what_was_found(
     config.write_text(dump_config(quick_config))
     model, out = tmp_path / "model", tmp_path / "o.geojson"
     assert run(capsys, "fit", small_scene, "--config", config, "-o", model)[0] == 0
-    assert json.loads(run(capsys, "info", model, "--json")[1])["members"] == ["rx", "knn", "reconstruction"]
+    assert json.loads(run(capsys, "info", model, "--json")[1])["members"] == ["windows", "knn"]
     code, _, err = run(capsys, "score", small_scene, "-m", model, "-o", out, "--top", "3", "--exit-code")
     assert (code, len(json.loads(out.read_text())["features"])) == (10, 3), err
     code, _, err = run(capsys, "score", small_scene, tmp_path / "gone.tif", "-m", model, "-o", out, "--overwrite", "--top", "3")

@@ -119,15 +119,17 @@ def test_an_unknown_member_or_parameter_is_a_config_error() -> None:
 
 
 def test_the_default_members_are_built_from_the_default_settings() -> None:
-    members = Config().detect.members
-    raw = fit_jury(members, tables(), checkerboard(), seed=0).raw_scores(tables(), checkerboard())
+    members, rows = Config().detect.members, dict[str, "NDArray[np.floating]"](tables())
+    rows["windows"] = np.random.default_rng(0).normal(size=(N, 4, 4, 6))
+    raw = fit_jury(members, rows, checkerboard(), seed=0).raw_scores(rows, checkerboard())
     assert raw.shape == (N, len(members))
 
 
-def test_the_members_are_joined_by_the_mean_of_their_decades() -> None:
+def test_the_members_are_joined_by_the_weighted_mean_square_of_their_decades() -> None:
     raw = np.random.default_rng(0).exponential(size=(500, 3))
-    verdicts = fit_ensemble(raw, Calibrate()).judge(raw)
-    np.testing.assert_allclose(verdicts.statistic, [-sum(np.log10(row)) / 3 for row in verdicts.member_p])
+    verdicts = fit_ensemble(raw, np.array([1.0, 2.0, 3.0]), Calibrate()).judge(raw)
+    wanted = [sum((weight * np.log10(p)) ** 2 for weight, p in zip((1, 2, 3), row, strict=True)) / 3 for row in verdicts.member_p]
+    np.testing.assert_allclose(verdicts.statistic**2, wanted)
     order = np.argsort(verdicts.statistic)
     assert (np.diff(verdicts.p_value[order]) <= 0).all()
 
@@ -137,17 +139,17 @@ def test_joint_p_values_are_uniform_even_when_the_members_say_the_same() -> None
         score = np.random.default_rng(seed).exponential(size=3000)
         return np.column_stack([score, score**2, 5 * score])
 
-    p = fit_ensemble(agreeing(0), Calibrate()).judge(agreeing(1)).p_value
+    p = fit_ensemble(agreeing(0), np.ones(agreeing(0).shape[1]), Calibrate()).judge(agreeing(1)).p_value
     assert kstest(p, "uniform").pvalue > 0.01
 
 
 def test_a_member_may_change_its_units_without_changing_the_verdict() -> None:
     raw = np.random.default_rng(0).exponential(size=(800, 2))
-    one, other = (fit_ensemble(table, Calibrate()).judge(table) for table in (raw, raw * [1.0, 1e4] + [0.0, 50.0]))
+    one, other = (fit_ensemble(table, np.ones(2), Calibrate()).judge(table) for table in (raw, raw * [1.0, 1e4] + [0.0, 50.0]))
     np.testing.assert_allclose(one.p_value, other.p_value, rtol=1e-3)
 
 
 def test_a_tile_that_all_members_find_strange_is_stranger_than_one_that_one_member_does() -> None:
     raw = np.random.default_rng(0).exponential(size=(800, 2))
-    p = fit_ensemble(raw, Calibrate()).judge(np.array([[9.0, 9.0], [9.0, 0.5], [0.5, 0.5]])).p_value
+    p = fit_ensemble(raw, np.ones(raw.shape[1]), Calibrate()).judge(np.array([[9.0, 9.0], [9.0, 0.5], [0.5, 0.5]])).p_value
     assert p[0] < p[1] < p[2]

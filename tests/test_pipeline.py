@@ -234,9 +234,9 @@ def test_labels_that_name_no_training_tile_are_refused(small_scene: Path, quick_
 def test_a_detector_on_two_inputs_has_two_scores_in_the_layer(small_scene: Path, quick_config: Config, tmp_path: Path) -> None:
     members = [{"name": "knn", "input": "features"}, {"name": "knn", "label": "knn_embedding"}]
     outcome, model = detect([small_scene], with_settings(quick_config, detect={"members": members}))
-    assert model.member_names == ("knn", "knn_embedding", "reconstruction")
+    assert model.member_names == ("knn", "knn_embedding")
     for feature in json.loads(dumps(outcome.layer))["features"]:
-        assert {"score_knn", "score_knn_embedding", "score_reconstruction"} <= feature["properties"].keys()
+        assert {"score_knn", "score_knn_embedding"} <= feature["properties"].keys()
     save_model(model, tmp_path / "model")
     assert load_model(tmp_path / "model", "cpu").member_names == model.member_names
 

@@ -24,7 +24,7 @@ from geoanom.config import Threshold
 from geoanom.embed.lite0 import load_pretrained
 from geoanom.embed.plain import pooled_lite0
 from geoanom.errors import InputError
-from geoanom.evaluate.grounds import TOP, called_places, find_grounds, on_any_ground, places_allowed, read_ground
+from geoanom.evaluate.grounds import called_places, find_grounds, on_any_ground, read_ground
 from geoanom.evaluate.place_peers import PLACE_PEERS
 from geoanom.evaluate.places import average_precision, beyond_chance, chance, outline_iou, overlaps, pixels_of
 from geoanom.evaluate.plant import plant
@@ -232,12 +232,6 @@ def test_scenes_are_found_in_their_places_and_later_dates_are_not(small_data: Pa
     assert [path.name for path in find_grounds(tmp_path / "pair")] == ["2000TM"]
 
 
-def test_places_allowed_grow_with_the_scene_to_a_limit() -> None:
-    assert places_allowed(100) == 1
-    assert places_allowed(512 * 512) == 16
-    assert places_allowed(4000 * 4000) == TOP
-
-
 def test_the_planted_suite_measures_all_methods_on_all_scenes(small_data: Path, quick_config: Config) -> None:
     results = suite.run(small_data, quick_config, seeds=1, peers=True, progress=silent)
     assert [row.method for row in results.rows] == ["geoanom", *PLACE_PEERS]
@@ -295,4 +289,4 @@ def test_scenes_with_fill_are_found_beside_the_data(tmp_path: Path) -> None:
 
 def test_the_threshold_of_a_suite_is_its_own(plain_config: Config) -> None:
     assert on_any_ground(plain_config).sources.pixel_space
-    assert [rule.threshold for rule in traps.rules(plain_config, 4000 * 4000)] == [Threshold(fdr=0.05), Threshold(top=50)]
+    assert [rule.threshold for rule in traps.rules(plain_config)] == [Threshold(fdr=0.05), Threshold(top=50)]

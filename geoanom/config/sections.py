@@ -115,6 +115,7 @@ class Member(Section):
     input: Literal["embedding", "features", "windows"] = Field(
         "embedding", description="its rows: the embedding, the standardized features, or the contrasts of small windows"
     )
+    weight: float = Field(1.0, gt=0.0, le=100.0, description="how much its -log10 p counts")
     params: dict[str, JsonValue] = {}
 
     @property
@@ -127,9 +128,18 @@ class Detect(Section):
     """Who votes."""
 
     members: tuple[Member, ...] = Field(
-        (Member(name="rx", input="features"), Member(name="knn", input="features", params={"k": 5, "whiten": True})), min_length=1
+        (
+            Member(name="rx", label="windows", input="windows", params={"trim": 0.05}),
+            Member(name="knn", weight=2.0, params={"k": 10, "common_scale": True}),
+        ),
+        min_length=1,
     )
-    reconstruction: bool = Field(default=True, description="let the reconstruction error vote, too")
+    reconstruction: bool = Field(default=False, description="let the reconstruction error vote, too")
+
+    @property
+    def weights(self) -> tuple[float, ...]:
+        """Of the members, and of the reconstruction error where it votes."""
+        return (*(member.weight for member in self.members), *([1.0] if self.reconstruction else []))
 
     @model_validator(mode="after")
     def _titles_differ(self) -> Detect:

@@ -130,28 +130,33 @@ class Verdicts:
 
 @dataclass(frozen=True, kw_only=True)
 class Ensemble:
-    """Joins members by the mean of -log10 p, and calibrates that mean again."""
+    """Joins members by the root mean square of their weighted -log10 p, and calibrates that again.
+
+    What one member is sure of counts more than what all find a little unusual, and a heavier member counts where they differ.
+    """
 
     members: tuple[Calibrator, ...]
+    weights: NDArray[np.float64]
+    """(member,)."""
     joint: Calibrator
 
     def judge(self, raw: NDArray[np.float64]) -> Verdicts:
         """Calibrate raw scores (n, member)."""
         member_p = np.stack([c.p_value(raw[:, m]) for m, c in enumerate(self.members)], axis=1)
-        statistic = _join(member_p)
+        statistic = _join(member_p, self.weights)
         return Verdicts(statistic=statistic, p_value=self.joint.p_value(statistic), member_p=member_p)
 
 
-def fit_ensemble(raw: NDArray[np.float64], settings: Calibrate) -> Ensemble:
-    """Calibrate the members and then their joint statistic on held-out raw scores (n, member)."""
+def fit_ensemble(raw: NDArray[np.float64], weights: NDArray[np.float64], settings: Calibrate) -> Ensemble:
+    """Calibrate the members (member,) and then their joint statistic on held-out raw scores (n, member)."""
     members = tuple(fit_calibrator(column, settings) for column in raw.T)
     member_p = np.stack([c.p_value(raw[:, m]) for m, c in enumerate(members)], axis=1)
-    return Ensemble(members=members, joint=fit_calibrator(_join(member_p), settings))
+    return Ensemble(members=members, weights=weights, joint=fit_calibrator(_join(member_p, weights), settings))
 
 
-def _join(member_p: NDArray[np.float64]) -> NDArray[np.float64]:
-    mean: NDArray[np.float64] = -np.log10(member_p).mean(axis=1)
-    return mean
+def _join(member_p: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    joined: NDArray[np.float64] = np.sqrt(np.square(weights * np.log10(member_p)).mean(axis=1))
+    return joined
 
 
 def _chunks(places: NDArray[np.int64]) -> list[NDArray[np.int64]]:

@@ -33,7 +33,9 @@ FLAT = 0.01
 """Deviations and steps below this, as a share of the normalized range, are noise."""
 LARGEST_CORRELATION = 0.999
 LEAST_SHARE = 0.5
-"""Cells and windows with a smaller share of valid pixels are left out."""
+"""Windows with a smaller share of whole cells are left out, and coarse pixels with a smaller share of valid ones."""
+WHOLE = 0.999
+"""Share of a cell's pixels that are valid, but for rounding; other cells lie on an edge and are left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +94,7 @@ def contrasts(patches: Tensor, valid: Tensor, geometry: WindowGeometry) -> Tenso
     columns, weight = _statistics(images, mask)
     near, share = _mean(columns, weight, geometry.radius)
     around, _ = _mean(columns, weight, SURROUNDINGS * max(1, geometry.radius))
-    return torch.where(share >= LEAST_SHARE, near - around, torch.nan)
+    return torch.where((share >= LEAST_SHARE) & (weight > 0), near - around, torch.nan)
 
 
 def _few_bands(patches: Tensor, valid: Tensor) -> Tensor:
@@ -120,7 +122,7 @@ def _statistics(images: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
     centred = images - mean.repeat_interleave(CELL_PX, 2).repeat_interleave(CELL_PX, 3)
     variance = avg_pool2d(centred.square() * mask, CELL_PX) / share.clamp_min(1e-6)
     energy, correlation = _gradients(images, mask)
-    weight = (share >= LEAST_SHARE).to(images.dtype)
+    weight = (share >= WHOLE).to(images.dtype)
     return torch.cat([mean, torch.log(variance + FLAT**2) / 2, torch.log(energy + FLAT**2) / 2, correlation], dim=1), weight
 
 

@@ -27,8 +27,6 @@ GLOBS = ("oscd/*_1.tif", "taizhou/*TM", "flood/*S2Hand.tif", "sztaki/*/im1.bmp")
 """Scenes of each kind; of a pair of dates the first."""
 TOP = 50
 """Places that may be called in a scene."""
-PX_A_PLACE = 1
-"""Small scenes get fewer places: one for so many pixels, so that as many tiles of 64 pixels cover no more than a quarter."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,11 +81,6 @@ def read_ground(path: Path, config: Config) -> Ground:
 def on_any_ground(config: Config) -> Config:
     """The settings with leave to work in pixel space."""
     return config.model_copy(update={"sources": config.sources.model_copy(update={"pixel_space": True})})
-
-
-def places_allowed(n_pixels: int) -> int:
-    """How many places may be called in a scene of so many pixels."""
-    return max(1, min(TOP, n_pixels // PX_A_PLACE))
 
 
 def called_places(ground: Ground, values: NDArray[np.generic], valid: NDArray[np.bool_], *configs: Config) -> list[list[BaseGeometry]]:

@@ -80,7 +80,7 @@ def load_model(folder: Path, device: str = "auto") -> Model:
         embedder=_embedder(content, tree, folder, config, device),
         reference=reference,
         jury=fit_jury(config.detect.members, reference.rows, reference.halves, config.seed),
-        ensemble=_ensemble(tree["calibration"], tensors),
+        ensemble=_ensemble(tree["calibration"], tensors, config),
         band_statistics=BandStatistics(center=tensors["band_center"], spread=tensors["band_spread"]),
         scenes=tuple(TrainingScene(**scene) for scene in tree["scenes"]),
         golden=Golden(block=_golden_block(tensors, config), raw=np.array(tree["golden_scores"], np.float64)),
@@ -144,9 +144,9 @@ def _tail(calibrator: Calibrator) -> dict[str, float]:
     return {"start": calibrator.start, "scale": calibrator.scale, "shape": calibrator.shape}
 
 
-def _ensemble(tree: dict[str, Any], tensors: dict[str, NDArray[Any]]) -> Ensemble:
+def _ensemble(tree: dict[str, Any], tensors: dict[str, NDArray[Any]], config: Config) -> Ensemble:
     members = tuple(Calibrator(body=tensors[f"member_{i}"], **tail) for i, tail in enumerate(tree["members"]))
-    return Ensemble(members=members, joint=Calibrator(body=tensors["joint"], **tree["joint"]))
+    return Ensemble(members=members, weights=np.array(config.detect.weights), joint=Calibrator(body=tensors["joint"], **tree["joint"]))
 
 
 def _model_id(model_json: bytes) -> str:

@@ -59,7 +59,7 @@ def fit_model(scenes: Sequence[Scene], config: Config) -> Model:
     jury = fit_jury(config.detect.members, rows, halves, config.seed)
     encoded = replace(embedder.encode(sample.features, sample.valid, halves), windows=sample.windows)
     raw = raw_scores(jury, encoded, halves, reconstruction=config.detect.reconstruction)
-    ensemble = fit_ensemble(raw, config.calibrate)
+    ensemble = fit_ensemble(raw, np.array(config.detect.weights), config.calibrate)
     model = Model(
         model_id="",
         config=config,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from geoanom.config import Threshold
-from geoanom.evaluate.grounds import PX_A_PLACE, TOP, called_places, find_grounds, on_any_ground, places_allowed, read_ground
+from geoanom.evaluate.grounds import TOP, called_places, find_grounds, on_any_ground, read_ground
 from geoanom.evaluate.place_peers import PLACE_PEERS
 from geoanom.evaluate.places import average_precision, beyond_chance, chance, outline_iou, overlaps
 from geoanom.evaluate.plant import MAKERS, Planted, deal, plant
@@ -87,7 +87,7 @@ def run(data: Path, config: Config, *, seeds: int, peers: bool, progress: Progre
         left_out += planted.left_out
         runs += judged(grounds[i], planted, config, seed=seed, peers=peers)
     settings = {"scenes": len(grounds), "seeds": seeds, "plants": len(copies) * N_PLANTS - left_out, "left out": left_out}
-    return summarize(runs, {**settings, "top": TOP, "pixels a place": PX_A_PLACE, "config": config.digest()})
+    return summarize(runs, {**settings, "top": TOP, "config": config.digest()})
 
 
 def plant_copy(grounds: Sequence[Ground], i: int, *, copy: int, seed: int) -> Planted:
@@ -99,13 +99,12 @@ def plant_copy(grounds: Sequence[Ground], i: int, *, copy: int, seed: int) -> Pl
 
 def judged(ground: Ground, planted: Planted, config: Config, *, seed: int, peers: bool) -> Iterator[Run]:
     """One run for each method."""
-    top = places_allowed(planted.valid.size)
-    ours = on_any_ground(config).model_copy(update={"threshold": Threshold(top=top)})
+    ours = on_any_ground(config).model_copy(update={"threshold": Threshold(top=TOP)})
     outlines = called_places(ground, planted.values, planted.valid, ours)[0]
     yield measured(OURS, ground.name, seed, outlines, planted)
     values = planted.values.astype(np.float32)
     for method, peer in PLACE_PEERS.items() if peers else ():
-        outlines = [outline for outline, _ in peer(values, planted.valid)[:top]]
+        outlines = [outline for outline, _ in peer(values, planted.valid)[:TOP]]
         yield measured(method, ground.name, seed, outlines, planted)
 
 

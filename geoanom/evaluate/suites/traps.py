@@ -14,7 +14,7 @@ from affine import Affine
 from scipy.ndimage import binary_dilation, gaussian_filter, shift
 
 from geoanom.config import Threshold
-from geoanom.evaluate.grounds import TOP, Ground, called_places, find_grounds, on_any_ground, places_allowed, read_ground
+from geoanom.evaluate.grounds import TOP, Ground, called_places, find_grounds, on_any_ground, read_ground
 from geoanom.evaluate.places import pixels_of
 from geoanom.evaluate.results import Results, Row
 
@@ -153,23 +153,23 @@ def count_on(outlines: Iterable[BaseGeometry], area: NDArray[np.bool_], least_sh
     return sum(bool(len(own) and area.ravel()[own].mean() > least_share) for own in places)
 
 
-def rules(config: Config, n_pixels: int) -> tuple[Config, Config]:
-    """The settings with the false discovery rate, and with the number of places that fits so many pixels."""
-    anywhere, rate, number = on_any_ground(config), Threshold(fdr=FDR), Threshold(top=places_allowed(n_pixels))
+def rules(config: Config) -> tuple[Config, Config]:
+    """The settings with the false discovery rate, and with the number of places."""
+    anywhere, rate, number = on_any_ground(config), Threshold(fdr=FDR), Threshold(top=TOP)
     return anywhere.model_copy(update={"threshold": rate}), anywhere.model_copy(update={"threshold": number})
 
 
 def _synthetic(name: str, seed: int, side: int, config: Config) -> list[Record]:
     values = SYNTHETIC[name](np.random.default_rng([7, seed]), side).astype(np.uint16)
     ground = Ground(name=name, values=values, valid=np.ones(values.shape[1:], bool), crs_wkt=None, transform=Affine.identity())
-    (called,) = called_places(ground, values, ground.valid, rules(config, ground.valid.size)[0])
+    (called,) = called_places(ground, values, ground.valid, rules(config)[0])
     return [{"trap": name, "scene": name, "seed": seed, "places": len(called)}]
 
 
 def _own_fill(path: Path, config: Config) -> list[Record]:
     """Places among the top ones that touch the zeros of a scene that says nothing of them."""
     ground = read_ground(path, config)
-    (called,) = called_places(ground, ground.values, ground.valid, rules(config, ground.valid.size)[1])
+    (called,) = called_places(ground, ground.values, ground.valid, rules(config)[1])
     near = binary_dilation((ground.values == 0).any(axis=0))
     return [{"trap": "touching own fill", "scene": ground.name, "seed": 0, "places": count_on(called, near, 0)}]
 
@@ -177,7 +177,7 @@ def _own_fill(path: Path, config: Config) -> list[Record]:
 def _on_real_ground(path: Path, seed: int, config: Config) -> list[Record]:
     """Fill cut into a real scene, and clouds laid over it."""
     ground, rng = read_ground(path, config), np.random.default_rng([11, seed])
-    by_rate, by_number = rules(config, ground.valid.size)
+    by_rate, by_number = rules(config)
     counts: dict[str, int] = {}
     wedge = fill_wedge(ground.valid.shape, rng)
     (called,) = called_places(ground, np.where(wedge, ground.values.dtype.type(0), ground.values), ground.valid | wedge, by_number)
