@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 ROOT = Path(__file__).resolve().parents[1]
-N_FEATURES = 672
+N_FEATURES = 674
 SEEDS = st.integers(0, 2**32 - 1)
 TINY: dict[str, Any] = {
     "sources": [{"glob": "s2_virginia_*.tif", "crops": 6, "rgb": [3, 2, 1]}, {"glob": "l8_fill_edge_512.tif", "crops": 6}],
@@ -131,8 +131,11 @@ def test_the_features_learned_from_are_the_means_of_the_networks_own_stages() ->
             maps = block(maps)
             means += [maps.mean(dim=(2, 3))] if number in (1, 2, 4, 6) else []
     found = plain_features(build_backbone(Embed(zoom=2), 3, 64), views)
-    assert found.shape == (2, 24 + 40 + 112 + 320)
-    torch.testing.assert_close(found, torch.cat(means, dim=1), rtol=1e-3, atol=1e-3)
+    assert found.shape == (2, 2 + 24 + 40 + 112 + 320)
+    torch.testing.assert_close(found[:, 2:], torch.cat(means, dim=1), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(found[:, 0], views.std(dim=(2, 3), correction=0).mean(dim=1), rtol=1e-3, atol=1e-3)
+    steps = (views.diff(dim=2).abs().sum(dim=(1, 2, 3)) + views.diff(dim=3).abs().sum(dim=(1, 2, 3))) / (3 * 64 * 64)
+    torch.testing.assert_close(found[:, 1], steps, rtol=1e-3, atol=1e-3)
 
 
 # Axes
@@ -141,13 +144,21 @@ def test_the_features_learned_from_are_the_means_of_the_networks_own_stages() ->
 @given(seed=SEEDS, dim=st.integers(1, 6))
 def test_the_axes_are_the_singular_vectors_of_the_standardized_rows(seed: int, dim: int) -> None:
     features = torch.randn(60, 9, generator=torch.Generator().manual_seed(seed)) * torch.arange(1, 10)
-    head = fit_axes(features, dim)
-    rows = head.rows(features).double().numpy()
+    head = fit_axes(features, dim + 2, 0.5)
+    rows = head.rows(features).double().numpy()[:, 2:]
     _, singular, axes = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)
-    cosines = np.abs((axes[:dim] * head.axes.T.numpy()).sum(axis=1))
+    cosines = np.abs((axes[:dim] * head.axes.T.numpy()[2:, 2:]).sum(axis=1))
     np.testing.assert_allclose(cosines, 1.0, atol=1e-4)
-    np.testing.assert_allclose(explained_variance(head, features), (singular**2 / (singular**2).sum())[:dim], rtol=1e-3)
+    total = head.rows(features).double().var(dim=0).sum().item()
+    np.testing.assert_allclose(explained_variance(head, features)[2:], singular[:dim] ** 2 / 59 / total, rtol=1e-3)
     assert (head.axes.gather(0, head.axes.abs().argmax(dim=0, keepdim=True)) > 0).all()
+
+
+@given(seed=SEEDS, share=st.floats(0.1, 3.0))
+def test_the_statistics_have_their_share_of_the_spread(seed: int, share: float) -> None:
+    features = torch.randn(60, 30, generator=torch.Generator().manual_seed(seed)) * torch.arange(1, 31)
+    spread = fit_axes(features, 20, share).encode(features).std(dim=0)
+    torch.testing.assert_close(spread[:2], (share * spread[2:16].norm() / 2**0.5).expand(2), rtol=1e-3, atol=1e-5)
 
 
 def test_the_packaged_axes_are_orthonormal_and_their_signs_unique() -> None:
@@ -184,7 +195,7 @@ def test_the_embedding_is_the_projection_of_the_bent_features() -> None:
     bent = 8 * np.tanh((features[:, :PLAIN_COLUMNS].double().numpy() - state["center"]) / state["spread"] / 8)
     code = (bent - state["mean"]) @ state["axes"]
     head = Base(N_FEATURES, 16)
-    np.testing.assert_allclose(head.encode(features), code[:, :16], rtol=1e-4, atol=1e-3)
+    np.testing.assert_allclose(head.encode(features), (code / state["scale"])[:, :16], rtol=1e-4, atol=1e-3)
     residual = bent - state["mean"] - code @ state["axes"].T
     np.testing.assert_allclose(head.losses(features), (residual**2).mean(axis=1), rtol=1e-3)
 
@@ -252,7 +263,7 @@ def test_base_where_it_does_not_suit_is_a_config_error_with_a_way_out(change: di
     with pytest.raises(ConfigError, match=wrong) as caught:
         build_head(Embed.model_validate({**change, "head": {"kind": "base"}}), N_FEATURES)
     assert "set embed.head.kind to autoencoder" in str(caught.value)
-    with pytest.raises(ConfigError, match="base needs 496 features, the backbone gives 495"):
+    with pytest.raises(ConfigError, match="base needs 498 features, the backbone gives 497"):
         Base(PLAIN_COLUMNS - 1, 4)
 
 

@@ -10,7 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geoanom.embed.windows import CELL_PX, MAX_BANDS, SURROUNDINGS, WindowGeometry, contrasts, n_columns
+from geoanom.embed.statistics import MAX_BANDS
+from geoanom.embed.windows import CELL_PX, SURROUNDINGS, WindowGeometry, contrasts, n_columns
 from geoanom.layer.windowmap import WindowMap
 from geoanom.raster.grid import TileGrid, Window
 

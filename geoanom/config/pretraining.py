@@ -74,7 +74,8 @@ class Pretraining(Section):
     crop_px: tuple[int, int] = Field((24, 300), description="smallest and largest side of a square; its logarithm is uniform")
     side_px: int = Field(64, ge=16, le=512, description="side that every view is resized to")
     zoom: float = Field(2.0, ge=0.25, le=8.0, description="scaling before the backbone")
-    dim: int = Field(64, ge=1, le=256, description="axes that are kept")
+    dim: int = Field(64, ge=4, le=256, description="axes that are kept")
+    statistics_share: float = Field(0.5, ge=0.0, le=10.0, description="spread of contrast and roughness, as a share of the other axes'")
     mix: BandMix = BandMix()
     jitter: Jitter = Jitter()
 

@@ -94,6 +94,17 @@ class Head(Section):
         return self
 
 
+class FineTune(Section):
+    """How far the backbone's last blocks go on learning from the scenes' own tiles, without labels."""
+
+    epochs: int = Field(0, ge=0, description="0 leaves the backbone as it comes")
+    learning_rate: float = Field(1e-4, gt=0.0)
+    weight_decay: float = Field(1e-4, ge=0.0)
+    batch_size: int = Field(32, ge=2, description="tiles that are told apart at once")
+    max_tiles: int = Field(2000, ge=2, description="tiles that are learned from, kept in memory")
+    schedule: Literal["cosine", "constant", "step"] = Field("cosine", description="of the learning rate; step: a tenth per third")
+
+
 class Embed(Section):
     """How a tile becomes an embedding."""
 
@@ -103,6 +114,7 @@ class Embed(Section):
     zoom: float | None = Field(None, ge=0.25, le=8, description="scaling before the backbone; by the side of the tiles when null")
     batch_size: int = Field(1, ge=1, description="blocks of neighbouring tiles that go through the backbone at once")
     precision: Literal["fp32", "bf16"] = "fp32"
+    fine_tune: FineTune = FineTune()
     head: Head = Head()
     training: Training = Training()
 
@@ -130,7 +142,7 @@ class Detect(Section):
     members: tuple[Member, ...] = Field(
         (
             Member(name="rx", label="windows", input="windows", params={"trim": 0.05}),
-            Member(name="knn", weight=2.0, params={"k": 10, "common_scale": True}),
+            Member(name="knn", weight=3.0, params={"k": 10, "common_scale": True}),
         ),
         min_length=1,
     )

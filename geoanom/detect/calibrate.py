@@ -1,8 +1,11 @@
 """Raw scores to p-values: empirical where the calibration scores resolve them, a fitted tail beyond.
 
 The calibration scores are held out (no tile is scored by a detector fitted on it) but unlabelled, so they contain
-anomalies. The largest ones are therefore only counted, never measured: the tail is a generalized Pareto distribution
-fitted by maximum likelihood with right-censoring (Pickands 1975, doi:10.1214/aos/1176343003).
+anomalies, and tiles overlap, so that one anomaly shows in many. The largest scores are therefore only counted, never
+measured: what lies below them says how the tail goes on (an empirical null, Efron 2004, doi:10.1198/016214504000000089).
+The tail is a generalized Pareto distribution fitted by maximum likelihood with right-censoring (Pickands 1975,
+doi:10.1214/aos/1176343003). It is exponential unless the measured scores are sure that it is heavier: a tail that is
+lighter, as that of all log-concave distributions, gets p-values that are too large and never ones that are too small.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 SHAPES = np.linspace(0.0, 0.5, 26)
 """Tails no lighter than the exponential one: a bounded tail would call every new extreme impossible."""
+SURE = 2.706
+"""Log-likelihood that an exponential tail must lack to be given up: one-sided 99 % by profile likelihood."""
 SMALLEST_P = 1e-12
 SCORE_DECADES = 10.0
 """A p-value of 10 to the minus this is a score of 1."""
@@ -62,7 +67,7 @@ def fit_calibrator(scores: NDArray[np.float64], settings: Calibrate) -> Calibrat
 
     Args:
         scores: (n,) finite, from tiles that the detectors were not fitted on.
-        settings: shares of the tail and of the censored top.
+        settings: the tail is measured between these two shares of the largest scores, and takes over from the smaller one.
 
     Raises:
         ValueError: no scores, or scores that are not finite.
@@ -70,12 +75,13 @@ def fit_calibrator(scores: NDArray[np.float64], settings: Calibrate) -> Calibrat
     body = np.sort(np.asarray(scores, np.float64))
     if len(body) == 0 or not np.isfinite(body).all():
         raise ValueError("calibration needs finite scores")
-    start, censor = np.quantile(body, [1 - settings.tail_fraction, 1 - settings.trim_fraction])
-    measured = body[(body > start) & (body <= censor)] - start
-    scale, shape = _fit_tail(measured, float(censor - start), int((body > censor).sum()))
+    lower, upper = np.quantile(body, [1 - settings.tail_fraction, 1 - settings.trim_fraction])
+    measured, limit = body[(body > lower) & (body <= upper)] - lower, float(upper - lower)
+    scale, shape = _fit_tail(measured, limit, int((body > upper).sum()))
     spread = float(np.subtract(*np.quantile(body, [0.84, 0.16]))) / 2
-    floor = max(1e-3 * spread, 1e-6 * (1.0 + abs(float(start))))
-    return Calibrator(body=body, start=float(start), scale=max(scale, floor), shape=shape)
+    floor = max(1e-3 * spread, 1e-6 * (1.0 + abs(float(upper))))
+    beyond = scale + shape * limit  # excesses of a Pareto tail are Pareto again, of the same shape
+    return Calibrator(body=body, start=float(upper), scale=max(beyond, floor), shape=shape)
 
 
 def log_survival(excess: NDArray[np.float64], scale: float, shape: float) -> NDArray[np.float64]:
@@ -90,9 +96,15 @@ def anomaly_score(p: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _fit_tail(measured: NDArray[np.float64], limit: float, n_beyond: int) -> tuple[float, float]:
-    """Scale and shape that make the measured excesses, and the count beyond the limit, most likely."""
+    """Scale and shape of a tail under which the measured excesses, and the count beyond the limit, are likely.
+
+    The shape is the smallest one that the likelihood does not rule out. The inverse of the number of measured scores is added
+    for what they leave unknown: the predictive distribution of an exponential whose scale was learned from k values is a
+    generalized Pareto one of shape 1 / k. Where none could be measured since all are equal, scores that differ by rounding must
+    not be called: a scale of 0 and a shape of 1.
+    """
     if len(measured) == 0 or limit <= 0:
-        return 0.0, 0.0
+        return 0.0, 1.0
     start = float(np.log(np.mean(measured) + 1e-300))
 
     def loss(log_scale: float, shape: float) -> float:
@@ -101,5 +113,6 @@ def _fit_tail(measured: NDArray[np.float64], limit: float, n_beyond: int) -> tup
         return -float(density.sum() + n_beyond * log_survival(np.array(limit), scale, shape))
 
     fits = [(minimize_scalar(loss, bounds=(start - 7, start + 7), args=(shape,), method="bounded"), shape) for shape in SHAPES]
-    best, shape = min(fits, key=lambda fit: float(fit[0].fun))
-    return float(np.exp(best.x)), float(shape)
+    enough = min(float(fit.fun) for fit, _ in fits) + SURE
+    likely, shape = next((fit, shape) for fit, shape in fits if float(fit.fun) <= enough)
+    return float(np.exp(likely.x)), float(shape) + 1 / len(measured)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
+from geoanom.embed.statistics import statistic_maps, statistics_of
 from geoanom.embed.views import N_VIEWS, two_views
 from geoanom.registry import BACKBONES, unknown
 
@@ -126,13 +127,15 @@ class PooledBackbone(Backbone):
         """Feature maps (n, channel, row, col) of the stages that are used of a view."""
 
     def features(self, patches: Tensor, valid: Tensor, places: Sequence[Places]) -> Tensor:
-        """Means of every channel of both views over each tile, (n, F)."""
+        """Contrast, roughness, and the means of every channel of both views over each tile, (n, F)."""
         pad = (0, -patches.shape[-1] % MULTIPLE_PX) * 2
         mask = nn.functional.pad(valid[:, None].to(patches.dtype), pad)
-        columns = []
+        columns: list[Tensor] = []
         views = two_views(patches, valid, self.tile_size).chunk(N_VIEWS, dim=1)
         for number, view in enumerate(views):  # one at a time, to halve the peak of memory
             image = nn.functional.pad(view, pad, mode="replicate")
+            if number == 0:
+                columns.append(statistics_of(self._window_means(statistic_maps(image, self.tile_size), mask, places)))
             if self.zoom != 1:
                 image = interpolate(image, scale_factor=self.zoom, mode="bilinear", align_corners=False, antialias=self.zoom < 1)
             image = ((image - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
@@ -140,18 +143,22 @@ class PooledBackbone(Backbone):
         return torch.cat(columns, dim=1)
 
     def _window_means(self, maps: Tensor, mask: Tensor, places: Sequence[Places]) -> Tensor:
-        """Means of one stage's maps over the valid part of each window, (n, channel)."""
+        """Means of one stage's maps over the valid part of each window, (n, channel).
+
+        Sums over windows are differences of running sums, so that windows that overlap, however densely, share the work.
+        """
         step = mask.shape[-1] / maps.shape[-1]  # pixels of the scene in one cell of the map
         weight = adaptive_avg_pool2d(mask, (maps.shape[-2], maps.shape[-1])) + 1e-6
-        weighted = torch.cat([maps * weight, weight], dim=1)
+        weighted = torch.cat([maps * weight, weight], dim=1).double()
+        sums = nn.functional.pad(weighted, (1, 0, 1, 0)).cumsum(dim=2).cumsum(dim=3)  # (b, channel + 1, row + 1, col + 1)
         cells = max(1, round(self.tile_size / step))
         rows = []
-        for b, windows in enumerate(places):
-            for top, left in windows:
-                r, c = round(top / step), round(left / step)
-                total = weighted[b, :, r : r + cells, c : c + cells].sum(dim=(1, 2))  # (channel + 1)
-                rows.append(total[:-1] / total[-1])
-        return torch.stack(rows)
+        for total, windows in zip(sums, places, strict=False):  # a batch that is not full has no windows in its last patches
+            first = torch.tensor(windows, device=maps.device).div(step).round().long()  # (n, 2)
+            (top, left), (bottom, right) = first.T, (first + cells).clamp_max(maps.shape[-1]).T
+            rows.append((total[:, bottom, right] - total[:, top, right] - total[:, bottom, left] + total[:, top, left]).T)
+        inside = torch.cat(rows)
+        return (inside[:, :-1] / inside[:, -1:]).to(maps.dtype)
 
 
 def build_backbone(settings: Embed, n_bands: int, tile_size: int) -> Backbone:

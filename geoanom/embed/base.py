@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import safetensors.torch
+import torch
 
 from geoanom.embed.autoencoder import FeatureHead
 from geoanom.embed.backbones import Errors
 from geoanom.embed.linear import PrincipalComponents
+from geoanom.embed.statistics import N_STATISTICS
 from geoanom.embed.weights import load_by_name, read_state
 from geoanom.errors import ConfigError
 
@@ -24,10 +26,12 @@ if TYPE_CHECKING:
 
 PACKAGED = Path(__file__).with_name("data") / "geoanom_base.safetensors"
 """Made by `geoanom pretrain configs/pretrain.yaml`; README.md beside it says from what."""
+WEIGHED_DIMS = 16
+"""Axes whose spread the statistics are weighed against: those of the default embedding."""
 
 
 class Base(FeatureHead):
-    """Principal components of broad imagery (Hotelling 1933, doi:10.1037/h0071325) as the axes of every archive's embedding.
+    """Two statistics, and principal axes of broad imagery (Hotelling 1933, doi:10.1037/h0071325), as every archive's embedding.
 
     Only the standardization of `rows` is the archive's own. The reconstruction error is the residual off all packaged axes,
     however few of them the embedding takes.
@@ -78,17 +82,34 @@ def _packaged_state() -> dict[str, Tensor]:
     return state
 
 
-def fit_axes(features: Tensor, dim: int) -> PrincipalComponents:
-    """The first `dim` principal axes of features (n, F), standardized by their own median and spread."""
-    head = PrincipalComponents(features.shape[1], dim)
+def fit_axes(features: Tensor, dim: int, statistics_share: float) -> PrincipalComponents:
+    """Axes of features (n, F), standardized by their own median and spread: the statistics, then the principal axes of the others.
+
+    Args:
+        features: two statistics of the pixels, then features of a network.
+        dim: number of axes.
+        statistics_share: spread of the statistics together, as a share of that of the first principal axes.
+
+    Returns:
+        Orthogonal axes, of which those of the statistics are stretched by `scale`.
+    """
+    head, n = PrincipalComponents(features.shape[1], dim), N_STATISTICS
     head.prepare(features)
-    head.settle(features)
+    principal = PrincipalComponents(features.shape[1] - n, dim - n)
+    principal.prepare(features[:, n:])
+    principal.settle(features[:, n:])
+    head.mean.copy_(torch.cat([head.rows(features)[:, :n].mean(dim=0), principal.mean]))
+    head.axes[:n, :n] = torch.eye(n)
+    head.axes[n:, n:] = principal.axes
+    spread = head.encode(features).std(dim=0)
+    wanted = statistics_share * spread[n:WEIGHED_DIMS].norm() / n**0.5
+    head.scale[:n] = spread[:n] / wanted
     return head
 
 
 def explained_variance(head: PrincipalComponents, features: Tensor) -> list[float]:
     """Share of the variance of the standardized features (n, F) that each axis holds."""
-    rows, code = head.rows(features).double(), head.encode(features).double()
+    rows, code = head.rows(features).double(), (head.encode(features) * head.scale).double()
     shares: list[float] = (code.var(dim=0) / rows.var(dim=0).sum()).tolist()
     return shares
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from geoanom.embed.lite0 import LAST_STAGE, STAGES
+from geoanom.embed.statistics import N_STATISTICS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from geoanom.embed.backbones import Backbone
 
 N_COLOURS = 3
-PLAIN_COLUMNS = sum(STAGES.values()) + sum(LAST_STAGE.values())
-"""Features of the plain view; those of the evened view follow them."""
+PLAIN_COLUMNS = N_STATISTICS + sum(STAGES.values()) + sum(LAST_STAGE.values())
+"""Statistics and features of the plain view; the features of the evened view follow them."""
 TRIES_PER_SQUARE = 200
 
 

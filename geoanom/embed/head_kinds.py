@@ -52,6 +52,9 @@ def build_head(settings: Embed, n_features: int) -> FeatureHead:
 
 
 def _base(settings: Embed, n_features: int) -> Base:
+    if settings.fine_tune.epochs:
+        wrong = "base was learned on the features of the backbone as it comes, not of one that is fine-tuned"
+        raise ConfigError("embed.head.kind", wrong, "set embed.head.kind to autoencoder, or embed.fine_tune.epochs to 0")
     if not _suits_base(settings):
         wrong = f"base is for efficientnet_lite0 with the weights of its package, not for {settings.backbone} with {settings.weights}"
         raise ConfigError("embed.head.kind", wrong, "set embed.head.kind to autoencoder")
@@ -59,4 +62,4 @@ def _base(settings: Embed, n_features: int) -> Base:
 
 
 def _suits_base(settings: Embed) -> bool:
-    return settings.backbone == "efficientnet_lite0" and settings.weights == "package"
+    return settings.backbone == "efficientnet_lite0" and settings.weights == "package" and not settings.fine_tune.epochs

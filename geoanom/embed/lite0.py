@@ -11,6 +11,7 @@ from torch import nn
 from geoanom.embed.backbones import PooledBackbone
 from geoanom.embed.fold import fold_batch_norms
 from geoanom.embed.head_kinds import build_head
+from geoanom.embed.statistics import N_STATISTICS
 from geoanom.embed.views import N_VIEWS
 from geoanom.embed.weights import fit_stem, load_by_name, load_in_order, read_state
 from geoanom.errors import ConfigError
@@ -41,7 +42,7 @@ class Lite0(PooledBackbone):
         stem.weight = nn.Parameter(fit_stem(cast("Tensor", stem.weight).detach(), n_bands))
         self.stem, self.blocks = nn.Sequential(stem, net.get_submodule("bn1")), blocks
         fold_batch_norms(self.eval())
-        self.n_features = (N_VIEWS * sum(STAGES.values()) + sum(LAST_STAGE.values()),)
+        self.n_features = (N_STATISTICS + N_VIEWS * sum(STAGES.values()) + sum(LAST_STAGE.values()),)
 
     def maps(self, images: Tensor, view: int) -> list[Tensor]:
         """The stages' maps, from fine to coarse."""

@@ -13,6 +13,7 @@ from torchvision.models.feature_extraction import create_feature_extractor
 
 from geoanom.embed.backbones import PooledBackbone
 from geoanom.embed.head_kinds import build_head
+from geoanom.embed.statistics import N_STATISTICS
 from geoanom.embed.views import N_VIEWS
 from geoanom.embed.weights import fit_stem, load_by_name, read_state
 from geoanom.errors import ConfigError
@@ -51,7 +52,7 @@ class Vision(PooledBackbone):
         self.net = create_feature_extractor(net, {name: name for name in self.stages}, suppress_diff_warning=True).eval()
         with torch.inference_mode():
             probe = self.net(torch.zeros(1, n_bands, PROBE_PX, PROBE_PX))
-        self.n_features = (N_VIEWS * sum(maps.shape[1] for maps in probe.values()),)
+        self.n_features = (N_STATISTICS + N_VIEWS * sum(maps.shape[1] for maps in probe.values()),)
 
     def maps(self, images: Tensor, view: int) -> list[Tensor]:  # noqa: ARG002 - both views alike
         """The stages' maps."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn.functional import avg_pool2d, pad
 
+from geoanom.embed.statistics import MAX_BANDS, SPAN_PX, few_bands
 from geoanom.embed.views import box_mean
 
 if TYPE_CHECKING:
@@ -20,13 +21,10 @@ if TYPE_CHECKING:
 
 CELL_PX = 4
 """Side of the cells that statistics are taken in, at the scale where a tile spans at most two times `SPAN_PX`."""
-SPAN_PX = 64
 CELLS_A_RADIUS_PX = 32
 """One cell of a window's radius for so many pixels of a tile."""
 SURROUNDINGS = 5
 """Radius of the surroundings, in radii of the window."""
-MAX_BANDS = 12
-"""More bands are averaged in groups of neighbours."""
 ALL_PAIRS_UP_TO = 6
 """With more bands only neighbouring bands are compared."""
 FLAT = 0.01
@@ -90,19 +88,11 @@ def contrasts(patches: Tensor, valid: Tensor, geometry: WindowGeometry) -> Tenso
     Returns:
         (n, columns, cell row, cell col); NaN where too little is valid.
     """
-    images, mask = _coarse(_few_bands(patches, valid), valid, geometry.pool)
+    images, mask = _coarse(few_bands(torch.where(valid[:, None], patches, 0.0)), valid, geometry.pool)
     columns, weight = _statistics(images, mask)
     near, share = _mean(columns, weight, geometry.radius)
     around, _ = _mean(columns, weight, SURROUNDINGS * max(1, geometry.radius))
     return torch.where((share >= LEAST_SHARE) & (weight > 0), near - around, torch.nan)
-
-
-def _few_bands(patches: Tensor, valid: Tensor) -> Tensor:
-    """At most `MAX_BANDS` bands, and zeros where pixels are not valid."""
-    clean = torch.where(valid[:, None], patches, 0.0)
-    if clean.shape[1] <= MAX_BANDS:
-        return clean
-    return torch.stack([group.mean(dim=1) for group in clean.tensor_split(MAX_BANDS, dim=1)], dim=1)
 
 
 def _coarse(images: Tensor, valid: Tensor, pool: int) -> tuple[Tensor, Tensor]:

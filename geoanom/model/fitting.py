@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,15 @@ from geoanom.detect.peaks import few_windows
 from geoanom.embed.backbones import build_backbone
 from geoanom.embed.device import pick_device
 from geoanom.embed.embedder import Embedder, joined, learns_from_views, with_fitted_heads, with_heads
+from geoanom.embed.finetune import collect_crops, fine_tune, most_crops, refuse_what_cannot_be_tuned
 from geoanom.embed.heads import load_heads
 from geoanom.embed.supervised import label_codes
 from geoanom.embed.threads import one_thread
 from geoanom.errors import ConfigError, SceneError
 from geoanom.model.bundle import with_model_id
 from geoanom.model.core import BandStatistics, Golden, Model, Reference, TrainingScene, encode, raw_scores, window_geometry
-from geoanom.model.sampling import draw_sample, refuse_small_sample, views_of
+from geoanom.model.sampling import _chooser, _wanted_blocks, draw_sample, refuse_small_sample, views_of
+from geoanom.raster.blocks import stream_tiles
 from geoanom.raster.normalize import fit_normalizer
 from geoanom.raster.scene import open_scene
 
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from geoanom.config import Config
     from geoanom.detect.ensemble import Jury
+    from geoanom.embed.finetune import Crops
     from geoanom.model.sampling import Sample
     from geoanom.raster.blocks import TileBlock
     from geoanom.raster.scene import Scene
@@ -41,7 +45,7 @@ MAX_WINDOWS = 100_000
 
 @one_thread()
 def fit_model(scenes: Sequence[Scene], config: Config) -> Model:
-    """Fit a model on scenes with the same bands, in two passes over their pixels.
+    """Fit a model on scenes with the same bands, in two passes over their pixels, or three where the backbone is fine-tuned.
 
     Raises:
         SceneError: the scenes' bands differ, or too few tiles are usable.
@@ -51,6 +55,8 @@ def fit_model(scenes: Sequence[Scene], config: Config) -> Model:
     scenes = sorted(scenes, key=lambda scene: scene.digest)
     _check_same_bands(scenes)
     bare = _without_heads(scenes, config)
+    if config.embed.fine_tune.epochs:
+        _fine_tune(bare, scenes, config)
     sample = _sample(scenes, config, bare)
     fold_tiles = _fold_tiles(sample, config.fit.fold_tiles)
     halves = half_of(sample.rows, sample.cols, fold_tiles)
@@ -98,6 +104,22 @@ def _without_heads(scenes: Sequence[Scene], config: Config) -> Embedder:
         device=device,
         geometry=window_geometry(config),
     )
+
+
+def _fine_tune(bare: Embedder, scenes: Sequence[Scene], config: Config) -> None:
+    refuse_what_cannot_be_tuned(bare)
+    crops = _crops(bare, scenes, config)
+    if crops is not None and len(crops) > 1:  # of fewer no model can be fitted, which the sample is going to say
+        fine_tune(bare, crops, config.seed)
+
+
+def _crops(bare: Embedder, scenes: Sequence[Scene], config: Config) -> Crops | None:
+    """A few tiles of as many of the sample's blocks as there may be tiles."""
+    most, block_tiles = most_crops(config.embed, len(scenes[0].bands), config.tiles.size), scenes[0].grid(config).block_tiles
+    masks = _wanted_blocks(scenes, config, min(config.fit.max_tiles, most * block_tiles**2))
+    streams = (stream_tiles(s, s.grid(config), config, wanted=_chooser(mask)) for s, mask in zip(scenes, masks, strict=True))
+    per_block = max(1, most // sum(int(mask.sum()) for mask in masks))
+    return collect_crops(chain.from_iterable(streams), bare.normalizer, per_block, config.seed)
 
 
 def _sample(scenes: Sequence[Scene], config: Config, bare: Embedder) -> Sample:

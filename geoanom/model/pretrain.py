@@ -87,7 +87,7 @@ def pretrain(settings: Pretraining, folder: Path) -> Pretrained:
                 parts.append(plain_features(backbone, joined(pairs)))
                 progress.update(len(pairs))
     features = joined(parts)
-    head = fit_axes(features, settings.dim)
+    head = fit_axes(features, settings.dim, settings.statistics_share)
     note = _note(settings, broad, explained_variance(head, features))
     return Pretrained(content=axes_bytes(head, note), note=note)
 
