@@ -205,7 +205,7 @@ def test_a_rule_of_a_later_source_displaces_that_of_an_earlier_one(write: Write)
         ("embed: {head: {kind: supervised, labels: a.csv, train_on: broad}}", "leave train_on at 'scene'"),
         ("detect: {members: []}", "detect.members"),
         ("tiles: {size: 16, stride: 17}", "pixels would be skipped"),
-        ("calibrate: {trim_fraction: 0.2}", "trim_fraction must be smaller"),
+        ("calibrate: {trim_fraction: 0.45}", "trim_fraction must be smaller"),
         ("a: !!python/object/apply:os.getcwd []", "cannot be read as YAML"),
     ],
 )

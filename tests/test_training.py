@@ -14,7 +14,7 @@ from geoanom.config import Embed, Training
 from geoanom.embed.autoencoder import CLIP, DenseAutoencoder
 from geoanom.embed.backbones import build_backbone
 from geoanom.embed.conv_ae import ConvAutoencoder
-from geoanom.embed.training import _schedule, train, trimmed
+from geoanom.embed.training import schedule_of, train, trimmed
 from geoanom.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -158,7 +158,7 @@ def test_a_training_that_diverges_is_a_config_error() -> None:
 )
 def test_the_learning_rate_follows_its_schedule(schedule: str, wanted: list[float]) -> None:
     optimizer = torch.optim.AdamW([torch.zeros(1, requires_grad=True)], lr=1.0)
-    scheduler = _schedule(optimizer, Training.model_validate({"schedule": schedule}), 9)
+    scheduler = schedule_of(optimizer, Training.model_validate({"schedule": schedule}), 9)
     rates = []
     for _ in range(9):
         rates.append(optimizer.param_groups[0]["lr"])

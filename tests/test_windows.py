@@ -51,17 +51,17 @@ def test_a_brighter_patch_has_the_same_contrasts(level: float) -> None:
 @pytest.mark.parametrize("size", [16, 32, 64, 100, 400])
 def test_the_means_contrast_is_that_of_two_boxes(size: int) -> None:
     geometry = WindowGeometry(size=size, step=size)
-    side = 96 * geometry.pool
+    side = 49 * geometry.cell_px
     patch = noise(2, side=side)
     found = contrasts(patch, everywhere(side), geometry)[0, :2].numpy()
-    cells = patch[0].numpy().astype(np.float64).reshape(2, 24, geometry.cell_px, 24, geometry.cell_px).mean(axis=(2, 4))
+    cells = patch[0].numpy().astype(np.float64).reshape(2, 49, geometry.cell_px, 49, geometry.cell_px).mean(axis=(2, 4))
     near, far = geometry.radius, SURROUNDINGS * max(1, geometry.radius)
 
     def mean(reach: int) -> NDArray[np.float64]:
-        boxed: NDArray[np.float64] = cells[:, max(0, 12 - reach) : 13 + reach, max(0, 12 - reach) : 13 + reach].mean(axis=(1, 2))
+        boxed: NDArray[np.float64] = cells[:, 24 - reach : 25 + reach, 24 - reach : 25 + reach].mean(axis=(1, 2))
         return boxed
 
-    np.testing.assert_allclose(found[:, 12, 12], mean(near) - mean(far), atol=1e-5)
+    np.testing.assert_allclose(found[:, 24, 24], mean(near) - mean(far), atol=1e-5)
 
 
 @pytest.mark.parametrize("garbage", [0.0, 1e6, float("nan"), float("inf")])
@@ -97,6 +97,17 @@ def test_a_foreign_texture_and_a_foreign_colour_stand_out_of_noise() -> None:
     calm = size[2:8, 20:30].max()
     assert size[12, 12] > 20 * calm
     assert size[22, 22] > 2 * calm
+
+
+@given(across=st.floats(-1.0, 1.0), down=st.floats(-1.0, 1.0), cut=st.integers(0, 60))
+@settings(deadline=None, max_examples=20)
+def test_an_even_slope_stands_out_nowhere_not_even_at_an_edge(across: float, down: float, cut: int) -> None:
+    line = torch.arange(SIDE) / SIDE
+    patch = (across * line + down * line[:, None]).expand(1, 2, SIDE, SIDE)
+    valid = everywhere()
+    valid[:, :cut] = False
+    found = contrasts(patch, valid, TILE)[:, :2]
+    assert found[found.isfinite()].abs().max() < 1e-4
 
 
 def test_what_was_moved_by_whole_cells_keeps_its_contrasts() -> None:

@@ -141,8 +141,8 @@ class Detect(Section):
 
     members: tuple[Member, ...] = Field(
         (
-            Member(name="rx", label="windows", input="windows", params={"trim": 0.05}),
-            Member(name="knn", weight=3.0, params={"k": 10, "common_scale": True}),
+            Member(name="rx", label="windows", input="windows", params={"trim": 0.05, "least": 0.03}),
+            Member(name="knn", weight=3.0, params={"k": 10, "as_is": True}),
         ),
         min_length=1,
     )
@@ -165,8 +165,8 @@ class Detect(Section):
 class Calibrate(Section):
     """How raw scores become p-values."""
 
-    tail_fraction: float = Field(0.1, gt=0.0, lt=0.5, description="share of the scores that the tail is fitted to")
-    trim_fraction: float = Field(0.05, ge=0.0, lt=0.5, description="share of the largest scores that the fit only counts")
+    tail_fraction: float = Field(0.4, gt=0.0, lt=0.5, description="the tail is measured from this share of the largest scores")
+    trim_fraction: float = Field(0.2, ge=0.0, lt=0.5, description="to this one: larger scores may be anomalies and are only counted")
 
     @model_validator(mode="after")
     def _tail_outlasts_trim(self) -> Calibrate:

@@ -26,15 +26,16 @@ FLAT = 1e-5
 class Detector(ABC):
     """Fits a reference and scores rows; subclasses see standardized rows and need no guards of their own."""
 
-    def __init__(self, *, whiten: bool = False, trim: float = 0.0, common_scale: bool = False) -> None:
+    def __init__(self, *, whiten: bool = False, trim: float = 0.0, least: float = 0.0, as_is: bool = False) -> None:
         """Start unfitted.
 
         Args:
             whiten: let directions that vary little count as much as those that vary a lot.
-            common_scale: standardize all columns alike, where their relative spreads mean something.
+            least: spreads of columns below it are noise, and directions that whitening stretches are not stretched beyond it.
+            as_is: leave the columns' scales, where they mean something.
             trim: share of the reference, its farthest rows, that whitening does not look at.
         """
-        self._whiten, self._trim, self._common_scale = whiten, trim, common_scale
+        self._whiten, self._trim, self._least, self._as_is = whiten, trim, least, as_is
         self._place: Callable[[NDArray[np.float64]], NDArray[np.float64]] | None = None
         self._n_columns = 0
 
@@ -50,12 +51,12 @@ class Detector(ABC):
         """
         table = _checked(rows)
         center = np.median(table, axis=0)
-        spread = _robust_spread(table, center)
-        if self._common_scale:
-            spread = np.full_like(spread, np.sqrt(np.square(spread).mean()))
-        scaler = _Scaler(center=center, spread=spread)
+        spread = np.maximum(_robust_spread(table, center), self._least)
+        scaler = _Scaler(center=center, spread=np.ones_like(spread) if self._as_is else spread)
         self._n_columns = table.shape[1]
-        self._place = fit_whitener(scaler(table), self._trim).after(scaler) if self._whiten else scaler
+        self._place = (
+            fit_whitener(scaler(table), self._trim, least=1.0 if self._least > 0 else 0.0).after(scaler) if self._whiten else scaler
+        )
         self._fit(self._place(table), seed)
 
     def score(self, rows: NDArray[np.floating]) -> NDArray[np.float64]:

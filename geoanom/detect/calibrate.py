@@ -62,12 +62,13 @@ class Calibrator:
         return np.asarray((1 + at_least) / (n + 1), np.float64)
 
 
-def fit_calibrator(scores: NDArray[np.float64], settings: Calibrate) -> Calibrator:
+def fit_calibrator(scores: NDArray[np.float64], settings: Calibrate, least_scale: float = 0.0) -> Calibrator:
     """Learn the distribution of held-out scores.
 
     Args:
         scores: (n,) finite, from tiles that the detectors were not fitted on.
         settings: the tail is measured between these two shares of the largest scores, and takes over from the smaller one.
+        least_scale: differences of this size are nothing unusual, however alike the training tiles are.
 
     Raises:
         ValueError: no scores, or scores that are not finite.
@@ -79,7 +80,7 @@ def fit_calibrator(scores: NDArray[np.float64], settings: Calibrate) -> Calibrat
     measured, limit = body[(body > lower) & (body <= upper)] - lower, float(upper - lower)
     scale, shape = _fit_tail(measured, limit, int((body > upper).sum()))
     spread = float(np.subtract(*np.quantile(body, [0.84, 0.16]))) / 2
-    floor = max(1e-3 * spread, 1e-6 * (1.0 + abs(float(upper))))
+    floor = max(least_scale, 1e-3 * spread, 1e-6 * (1.0 + abs(float(upper))))
     beyond = scale + shape * limit  # excesses of a Pareto tail are Pareto again, of the same shape
     return Calibrator(body=body, start=float(upper), scale=max(beyond, floor), shape=shape)
 

@@ -147,9 +147,19 @@ class Ensemble:
         return Verdicts(statistic=statistic, p_value=self.joint.p_value(statistic), member_p=member_p)
 
 
-def fit_ensemble(raw: NDArray[np.float64], weights: NDArray[np.float64], settings: Calibrate) -> Ensemble:
-    """Calibrate the members (member,) and then their joint statistic on held-out raw scores (n, member)."""
-    members = tuple(fit_calibrator(column, settings) for column in raw.T)
+def fit_ensemble(
+    raw: NDArray[np.float64], weights: NDArray[np.float64], settings: Calibrate, least_scales: Sequence[float] | None = None
+) -> Ensemble:
+    """Calibrate the members and then their joint statistic on held-out raw scores.
+
+    Args:
+        raw: (n, member).
+        weights: (member,).
+        settings: how tails are measured.
+        least_scales: for each member the differences between scores that are nothing unusual; none when None.
+    """
+    least = [0.0] * raw.shape[1] if least_scales is None else least_scales
+    members = tuple(fit_calibrator(column, settings, scale) for column, scale in zip(raw.T, least, strict=True))
     member_p = np.stack([c.p_value(raw[:, m]) for m, c in enumerate(members)], axis=1)
     return Ensemble(members=members, weights=weights, joint=fit_calibrator(_join(member_p, weights), settings))
 

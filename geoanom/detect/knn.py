@@ -23,7 +23,7 @@ class Knn(Detector):
     time, so that a row's score does not depend on how many others come with it.
     """
 
-    def __init__(self, *, k: int = 5, whiten: bool = False, common_scale: bool = False, device: str = "cpu") -> None:
+    def __init__(self, *, k: int = 5, whiten: bool = False, as_is: bool = False, device: str = "cpu") -> None:
         """Set the number of neighbours, how columns are weighed (see `Detector`), and where distances are computed.
 
         Raises:
@@ -31,7 +31,7 @@ class Knn(Detector):
         """
         if not isinstance(k, int) or k < 1:
             raise ConfigError("detector knn", f"k is {k!r}", "give a whole number of at least 1")
-        super().__init__(whiten=whiten, common_scale=common_scale)
+        super().__init__(whiten=whiten, as_is=as_is)
         self._k = k
         self._device = torch.device(device)
 

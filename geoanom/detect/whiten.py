@@ -39,24 +39,25 @@ class Whitener:
         return lambda rows: self(first(rows))
 
 
-def fit_whitener(rows: NDArray[np.float64], trim: float = 0.0) -> Whitener:
+def fit_whitener(rows: NDArray[np.float64], trim: float = 0.0, least: float = 0.0) -> Whitener:
     """Principal directions of a reference (n, d), each divided by the root of its shrunk variance.
 
     Args:
         rows: the reference.
         trim: share of the farthest rows that are left out, as in the concentration steps of Rousseeuw and Van Driessen (1999,
             doi:10.1080/00401706.1999.10485670).
+        least: mean variance that the shrinkage takes for granted.
     """
-    fitted = _whitener(rows)
+    fitted = _whitener(rows, least)
     for _ in range(CONCENTRATIONS if trim > 0 else 0):
         distance = np.square(fitted(rows)).sum(axis=1)
-        fitted = _whitener(rows[distance <= np.quantile(distance, 1 - trim)])
+        fitted = _whitener(rows[distance <= np.quantile(distance, 1 - trim)], least)
     return fitted
 
 
-def _whitener(rows: NDArray[np.float64]) -> Whitener:
+def _whitener(rows: NDArray[np.float64], least: float) -> Whitener:
     mean = rows.mean(axis=0)
     centred = rows - mean
     values, vectors = np.linalg.eigh(centred.T @ centred / max(1, len(rows) - 1))
-    shrunk = np.maximum(values, 0.0) + max(SHRINKAGE * float(values.mean()), FLAT_VARIANCE)
+    shrunk = np.maximum(values, 0.0) + max(SHRINKAGE * max(float(values.mean()), least), FLAT_VARIANCE)
     return Whitener(mean=mean, directions=vectors / np.sqrt(shrunk))

@@ -50,6 +50,8 @@ class Autoencoder(nn.Module, ABC):
     """True where training needs every tile's features under another augmentation besides."""
     needs_labels: bool = False
     """True where training needs the labels of some tiles besides."""
+    least_distance: float = 0.0
+    """Distances between embeddings up to about this one are nothing, where their scale does not depend on the archive."""
 
     @abstractmethod
     def prepare(self, features: Tensor) -> None:

@@ -24,7 +24,7 @@ from geoanom.embed.backbones import PooledBackbone
 from geoanom.embed.contrastive import Contrastive
 from geoanom.embed.embedder import learns_from_views
 from geoanom.embed.threads import one_thread
-from geoanom.embed.training import _batches, _schedule, trimmed
+from geoanom.embed.training import schedule_of, shuffled_batches, trimmed
 from geoanom.errors import ConfigError
 from geoanom.raster.grid import MARGIN_PX
 
@@ -162,14 +162,16 @@ def _steps(embedder: Embedder, projector: Contrastive, learning: Sequence[Parame
     """The loss of every step, as it is made."""
     settings, order = embedder.settings.fine_tune, torch.Generator().manual_seed(seed)
     batches = [
-        batch for _ in range(settings.epochs) for batch in _batches(torch.randperm(len(crops), generator=order), settings.batch_size)
+        batch
+        for _ in range(settings.epochs)
+        for batch in shuffled_batches(torch.randperm(len(crops), generator=order), settings.batch_size)
     ]
     groups: list[dict[str, Any]] = [
         {"params": learning},
         {"params": list(projector.parameters()), "lr": PROJECTOR_RATE * settings.learning_rate},
     ]
     optimizer = AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = _schedule(optimizer, Training(schedule=settings.schedule), len(batches))
+    schedule = schedule_of(optimizer, Training(schedule=settings.schedule), len(batches))
     for step, batch in enumerate(tqdm(batches, desc="fine-tuning", unit="step", disable=None)):
         one, other = (_features(embedder, *crops.view(batch, seed_of(seed, step, number))) for number in range(2))
         loss = trimmed(projector.losses_with(one, other), embedder.settings.training.trim_fraction)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from geoanom.embed.backbones import Autoencoder, Backbone
 
 POSSIBLE_HEADS = (1, 2)
-BEFORE_KINDS = {"batch_norm": False, "kind": "autoencoder", "whiten": False}
+BEFORE_KINDS = {"batch_norm": False, "fine_tuned": False, "kind": "autoencoder", "whiten": False}
 """What head files are that say nothing of it: they come from before there was a choice."""
 REMEDY = "name the head.safetensors of a model"
 
@@ -84,6 +84,7 @@ def _note(n_heads: int, backbone: Backbone, settings: Embed) -> dict[str, Any]:
         "batch_norm": settings.head.batch_norm,
         "dim": settings.dim,
         "features": list(backbone.n_features),
+        "fine_tuned": settings.fine_tune.epochs > 0,
         "heads": n_heads,
         "hidden": list(settings.head.hidden),
         "kind": kind_of(settings),

@@ -111,10 +111,10 @@ def _learn(model: Autoencoder, tiles: _Tiles, settings: Training, *, seed: int, 
     n_held_out = 0 if spared else max(1, int(settings.holdout * len(tiles)))
     held_out, kept = (tiles.at(order[:n_held_out]) if n_held_out else tiles), order[n_held_out:]
     optimizer = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
-    schedule = _schedule(optimizer, settings, settings.epochs * len(_batches(kept, settings.batch_size)))
+    schedule = schedule_of(optimizer, settings, settings.epochs * len(shuffled_batches(kept, settings.batch_size)))
     best, best_state, stale = float("inf"), copy.deepcopy(model.state_dict()), 0
     for _ in tqdm(range(settings.epochs), desc=title, unit="epoch", disable=None):
-        for batch in _batches(kept[torch.randperm(len(kept), generator=draw)], settings.batch_size):
+        for batch in shuffled_batches(kept[torch.randperm(len(kept), generator=draw)], settings.batch_size):
             optimizer.zero_grad()
             loss = trimmed(tiles.at(batch).losses(model, device), settings.trim_fraction)
             loss.backward()  # type: ignore[no-untyped-call]  # torch has left it without types
@@ -132,7 +132,7 @@ def _learn(model: Autoencoder, tiles: _Tiles, settings: Training, *, seed: int, 
     model.load_state_dict(best_state)
 
 
-def _schedule(optimizer: Optimizer, settings: Training, n_steps: int) -> LRScheduler:
+def schedule_of(optimizer: Optimizer, settings: Training, n_steps: int) -> LRScheduler:
     """The learning rate over all steps: to zero along a cosine, always the same, or a tenth from third to third."""
     match settings.schedule:
         case "cosine":
@@ -149,7 +149,7 @@ def trimmed(losses: Tensor, fraction: float) -> Tensor:
     return losses.topk(keep, largest=False).values.mean()
 
 
-def _batches(order: Tensor, size: int) -> list[Tensor]:
+def shuffled_batches(order: Tensor, size: int) -> list[Tensor]:
     """Places (n,) in batches of `size`; a last one of a single place joins the one before, as one tile has no batch statistics."""
     parts = list(torch.split(order, size))
     if size > 1 and len(parts) > 1 and len(parts[-1]) == 1:

@@ -32,6 +32,8 @@ FLAT = 0.01
 LARGEST_CORRELATION = 0.999
 LEAST_SHARE = 0.5
 """Windows with a smaller share of whole cells are left out, and coarse pixels with a smaller share of valid ones."""
+LEAST_SPREAD = 0.1
+"""Squared cells; surroundings of a single row or column have no slope across it."""
 WHOLE = 0.999
 """Share of a cell's pixels that are valid, but for rounding; other cells lie on an edge and are left out."""
 
@@ -91,8 +93,30 @@ def contrasts(patches: Tensor, valid: Tensor, geometry: WindowGeometry) -> Tenso
     images, mask = _coarse(few_bands(torch.where(valid[:, None], patches, 0.0)), valid, geometry.pool)
     columns, weight = _statistics(images, mask)
     near, share = _mean(columns, weight, geometry.radius)
-    around, _ = _mean(columns, weight, SURROUNDINGS * max(1, geometry.radius))
-    return torch.where((share >= LEAST_SHARE) & (weight > 0), near - around, torch.nan)
+    far = SURROUNDINGS * max(1, geometry.radius)
+    around, _ = _mean(columns, weight, far)
+    n_bands = images.shape[1]
+    slopes = _slope_between(columns[:, :n_bands], weight, geometry.radius, far)
+    contrast = torch.cat([near[:, :n_bands] - around[:, :n_bands] - slopes, near[:, n_bands:] - around[:, n_bands:]], dim=1)
+    return torch.where((share >= LEAST_SHARE) & (weight > 0), contrast, torch.nan)
+
+
+def _slope_between(means: Tensor, weight: Tensor, radius: int, far: int) -> Tensor:
+    """What an even slope makes of the difference between a window's mean and that of its surroundings.
+
+    It is nothing where both have the same centre; at the edges of a scene, where the surroundings lie to one side, a slope would
+    stand out of every scene that gets brighter towards one of them.
+    """
+    slopes = torch.zeros_like(means)
+    for dim in (2, 3):
+        side = means.shape[dim]
+        place = torch.arange(side, dtype=means.dtype, device=means.device).sub(side / 2)
+        place = place.view(-1, 1) if dim == 2 else place
+        centre_near, centre_far = (_mean(place.expand_as(weight), weight, reach)[0] for reach in (radius, far))
+        spread = _mean(place.square().expand_as(weight), weight, far)[0] - centre_far.square()
+        together = _mean(means * place, weight, far)[0] - _mean(means, weight, far)[0] * centre_far
+        slopes += together / spread.clamp_min(LEAST_SPREAD) * (centre_near - centre_far)
+    return slopes
 
 
 def _coarse(images: Tensor, valid: Tensor, pool: int) -> tuple[Tensor, Tensor]:

@@ -21,13 +21,13 @@ from geoanom.embed.threads import one_thread
 from geoanom.errors import ConfigError, SceneError
 from geoanom.model.bundle import with_model_id
 from geoanom.model.core import BandStatistics, Golden, Model, Reference, TrainingScene, encode, raw_scores, window_geometry
-from geoanom.model.sampling import _chooser, _wanted_blocks, draw_sample, refuse_small_sample, views_of
+from geoanom.model.sampling import chooser, draw_sample, refuse_small_sample, views_of, wanted_blocks
 from geoanom.raster.blocks import stream_tiles
 from geoanom.raster.normalize import fit_normalizer
 from geoanom.raster.scene import open_scene
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
@@ -65,7 +65,8 @@ def fit_model(scenes: Sequence[Scene], config: Config) -> Model:
     jury = fit_jury(config.detect.members, rows, halves, config.seed)
     encoded = replace(embedder.encode(sample.features, sample.valid, halves), windows=sample.windows)
     raw = raw_scores(jury, encoded, halves, reconstruction=config.detect.reconstruction)
-    ensemble = fit_ensemble(raw, np.array(config.detect.weights), config.calibrate)
+    least = _least_scales(embedder, {name: table.shape[-1] for name, table in rows.items()}, config)
+    ensemble = fit_ensemble(raw, np.array(config.detect.weights), config.calibrate, least)
     model = Model(
         model_id="",
         config=config,
@@ -116,8 +117,8 @@ def _fine_tune(bare: Embedder, scenes: Sequence[Scene], config: Config) -> None:
 def _crops(bare: Embedder, scenes: Sequence[Scene], config: Config) -> Crops | None:
     """A few tiles of as many of the sample's blocks as there may be tiles."""
     most, block_tiles = most_crops(config.embed, len(scenes[0].bands), config.tiles.size), scenes[0].grid(config).block_tiles
-    masks = _wanted_blocks(scenes, config, min(config.fit.max_tiles, most * block_tiles**2))
-    streams = (stream_tiles(s, s.grid(config), config, wanted=_chooser(mask)) for s, mask in zip(scenes, masks, strict=True))
+    masks = wanted_blocks(scenes, config, min(config.fit.max_tiles, most * block_tiles**2))
+    streams = (stream_tiles(s, s.grid(config), config, wanted=chooser(mask)) for s, mask in zip(scenes, masks, strict=True))
     per_block = max(1, most // sum(int(mask.sum()) for mask in masks))
     return collect_crops(chain.from_iterable(streams), bare.normalizer, per_block, config.seed)
 
@@ -183,6 +184,17 @@ def _detector_rows(embedder: Embedder, sample: Sample, halves: NDArray[np.int64]
     if WINDOWS in used:
         tables[WINDOWS] = few_windows(sample.windows, MAX_WINDOWS)
     return {name: table for name, table in tables.items() if name in used}
+
+
+def _least_scales(embedder: Embedder, n_columns: Mapping[str, int], config: Config) -> list[float]:
+    """For each member the differences between its scores that are nothing, where the scale of its scores is known beforehand."""
+    scales = [0.0] * len(config.detect.weights)
+    for i, member in enumerate(config.detect.members):
+        if member.name == "knn" and member.input == "embedding" and member.params.get("as_is"):
+            scales[i] = embedder.heads[0].least_distance
+        if member.name == "rx" and member.params.get("least"):
+            scales[i] = (2 * n_columns[member.input]) ** 0.5  # the spread of chi-square
+    return scales
 
 
 def _reference(sample: Sample, rows: dict[str, NDArray[np.floating]], halves: NDArray[np.int64], p_value: NDArray[np.float64]) -> Reference:

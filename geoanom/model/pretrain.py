@@ -83,7 +83,7 @@ def pretrain(settings: Pretraining, folder: Path) -> Pretrained:
     backbone, parts = build_backbone(config.embed, N_COLOURS, settings.side_px), []
     with tqdm(total=n_crops, desc="pretraining", unit="crop", disable=None) as progress:
         for each in broad:
-            for pairs in in_batches(_pairs_of_views(each, settings, config), BATCH_VIEWS):
+            for pairs in in_batches(pairs_of_views(each, settings, config), BATCH_VIEWS):
                 parts.append(plain_features(backbone, joined(pairs)))
                 progress.update(len(pairs))
     features = joined(parts)
@@ -120,7 +120,7 @@ def _check(scene: Scene, imagery: Imagery, settings: Pretraining) -> None:
         raise SceneError(scene.uri, wrong, "leave it out, or lower crop_px")
 
 
-def _pairs_of_views(each: BroadScene, settings: Pretraining, config: Config) -> Iterator[Tensor]:
+def pairs_of_views(each: BroadScene, settings: Pretraining, config: Config) -> Iterator[Tensor]:
     """Both views (2, 3, side_px, side_px) of each square that is drawn in a scene."""
     pixels, valid = _normalized(each.scene, config)
     rng = np.random.default_rng([settings.seed, each.number, int(each.scene.digest[:15], 16)])

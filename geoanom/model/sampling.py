@@ -79,12 +79,12 @@ def draw_sample(scenes: Sequence[Scene], config: Config, embedder: Embedder, *, 
         SceneError: no tile is usable.
     """
     bytes_each = 4 * int(np.prod(embedder.backbone.n_features)) * (2 if with_views else 1)
-    wanted = _wanted_blocks(scenes, config, min(config.fit.max_tiles, MAX_SAMPLE_BYTES // bytes_each))
+    wanted = wanted_blocks(scenes, config, min(config.fit.max_tiles, MAX_SAMPLE_BYTES // bytes_each))
     batches: list[Batch] = []
     golden: TileBlock | None = None
     with tqdm(total=sum(int(mask.sum()) for mask in wanted), desc="fitting", unit="block", disable=None) as progress:
         for place, (scene, mask) in enumerate(zip(scenes, wanted, strict=True)):
-            tiles = stream_tiles(scene, scene.grid(config), config, wanted=_chooser(mask))
+            tiles = stream_tiles(scene, scene.grid(config), config, wanted=chooser(mask))
             look = partial(_look, embedder, place, _seeds(scene, config) if with_views else None)
             lists = in_batches(tiles, config.embed.batch_size)
             for blocks, batch in side_by_side(look, lists, threads=config.runtime.threads, device=embedder.device):
@@ -141,7 +141,7 @@ def _seeds(scene: Scene, config: Config) -> tuple[int, int]:
     return config.seed, int(scene.digest[:15], 16)
 
 
-def _wanted_blocks(scenes: Sequence[Scene], config: Config, limit_tiles: int) -> list[NDArray[np.bool_]]:
+def wanted_blocks(scenes: Sequence[Scene], config: Config, limit_tiles: int) -> list[NDArray[np.bool_]]:
     """For each scene a mask of its blocks with the sampled ones: those with the smallest random numbers."""
     draws = []
     for scene in scenes:
@@ -154,7 +154,8 @@ def _wanted_blocks(scenes: Sequence[Scene], config: Config, limit_tiles: int) ->
     return [draw <= bound for draw in draws]
 
 
-def _chooser(mask: NDArray[np.bool_]) -> Callable[[int, int], bool]:
+def chooser(mask: NDArray[np.bool_]) -> Callable[[int, int], bool]:
+    """Whether the block at (row, col) is wanted."""
     return lambda row, col: bool(mask[row, col])
 
 

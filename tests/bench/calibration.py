@@ -4,7 +4,8 @@
 
 The honest null is a stationary Gaussian random field with four correlated bands: nothing in it is odd. Natural scenes hold
 natural oddities, which count as false here. Neighbouring tiles overlap; the Kolmogorov-Smirnov tests take only tiles that do not.
-Needs the extra `plots`, and as data the scenes of the suite ``planted``, below ``truth/``, and ``broad/*.tif``. Takes about 9 minutes of one core.
+Needs the extra `plots`, and as data the scenes of the suite ``planted``, below ``truth/``, and ``broad/*.tif``. Takes 9 minutes
+of one core.
 """
 
 from __future__ import annotations

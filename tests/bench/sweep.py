@@ -43,7 +43,7 @@ from geoanom.evaluate.grounds import find_grounds, read_ground
 from geoanom.evaluate.metrics import average_precision
 from geoanom.evaluate.suites.planted import plant_copy
 from geoanom.evaluate.suites.rare_tiles import draw_chips, load_chips, mosaic
-from geoanom.model.pretrain import BATCH_VIEWS, _pairs_of_views, find_scenes
+from geoanom.model.pretrain import BATCH_VIEWS, find_scenes, pairs_of_views
 from geoanom.model.sampling import draw_sample
 from geoanom.raster.fill import with_border_fill
 from geoanom.raster.normalize import fit_normalizer
@@ -73,7 +73,7 @@ DIMS = (2, 4, 8, 12, 16, 24, 32, 64)
 KINDS = {"pca": "PCA", "autoencoder": "FC autoencoder", "contrastive": "contrastive"}
 SOURCES = {"broad": "broad, frozen", "tuned": "broad, fine-tuned on the archive", "archive": "fitted on the archive"}
 RAW = "raw"
-DETECTOR_PARAMS: dict[str, dict[str, Any]] = {"knn": {"k": 10, "common_scale": True}, "rx": {}, "ecod": {}}
+DETECTOR_PARAMS: dict[str, dict[str, Any]] = {"knn": {"k": 10, "as_is": True}, "rx": {}, "ecod": {}}
 ON_BROAD = Training(epochs=20)
 ON_ARCHIVE = Training(epochs=20, batch_size=32)
 """About as many steps as the default's 60 epochs in batches of 128 take on so few tiles."""
@@ -114,7 +114,7 @@ def broad_pairs(data: Path) -> Pairs:
     settings = load_pretraining(PRETRAINING)
     config = CONFIG.model_copy(update={"seed": settings.seed, "embed": Embed(zoom=settings.zoom)})
     backbone = build_backbone(config.embed, N_COLOURS, settings.side_px)
-    drawn = chain.from_iterable(_pairs_of_views(each, settings, config) for each in find_scenes(settings, data, config))
+    drawn = chain.from_iterable(pairs_of_views(each, settings, config) for each in find_scenes(settings, data, config))
     pairs = features_of(backbone, joined(list(tqdm(drawn, "broad", disable=None)))).reshape(-1, 2, N_COLUMNS)
     return Pairs(features=pairs.flatten(0, 1), views=pairs.flip(1).flatten(0, 1))
 
