@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -77,6 +79,22 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+class _Package(ModuleType):
+    """Keeps `geoanom.detect` the function, also after the room of that name was imported."""
+
+    @property
+    def detect(self) -> Any:
+        """See `geoanom.pipeline.detect`."""
+        return __getattr__("detect")
+
+    @detect.setter
+    def detect(self, room: ModuleType) -> None:
+        """Importing the room would put it here; it stays in `sys.modules`."""
+
+
+sys.modules[__name__].__class__ = _Package
 
 
 def __dir__() -> list[str]:

@@ -20,7 +20,7 @@ from torch.nn.functional import conv2d
 from geoanom.config import Embed
 from geoanom.embed.backbones import PooledBackbone, build_backbone
 from geoanom.embed.lite0 import load_pretrained
-from geoanom.embed.views import GAIN, LEAST_CONTRAST, box_mean, soft_clip, two_views
+from geoanom.embed.views import GAIN, LEAST_CONTRAST, box_mean, mirrored, soft_clip, two_views
 from geoanom.embed.weights import fit_stem, load_by_name, load_in_order, read_state
 from geoanom.errors import ConfigError
 from geoanom.registry import BACKBONES
@@ -131,6 +131,18 @@ def test_what_stands_in_pixels_that_are_not_valid_does_not_leak(name: str, garba
     found, wanted = (features(backbone, patches, valid) for patches in (dirty, clean))
     assert found.isfinite().all()
     torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-4)
+
+
+@given(top=st.integers(0, 40), left=st.integers(0, 40), bottom=st.integers(0, 40), right=st.integers(0, 40))
+@settings(deadline=None, max_examples=20)
+def test_beyond_the_edges_of_a_scene_stands_its_mirror_image(top: int, left: int, bottom: int, right: int) -> None:
+    scene = torch.rand(1, 2, SIDE - top - bottom, SIDE - left - right, generator=torch.Generator().manual_seed(0))
+    patch = torch.nn.functional.pad(scene, (left, right, top, bottom), value=7.0)
+    valid = torch.nn.functional.pad(torch.ones(scene.shape[2:], dtype=torch.bool), (left, right, top, bottom), value=False)[None]
+    shown, usable = mirrored(patch, valid)
+    wanted = np.pad(scene.numpy(), ((0, 0), (0, 0), (top, bottom), (left, right)), mode="symmetric")
+    np.testing.assert_array_equal(shown.numpy(), wanted)
+    assert usable.all()
 
 
 @EVERY

@@ -142,7 +142,7 @@ class Detect(Section):
     members: tuple[Member, ...] = Field(
         (
             Member(name="rx", label="windows", input="windows", params={"trim": 0.05, "least": 0.03}),
-            Member(name="knn", weight=3.0, params={"k": 10, "as_is": True}),
+            Member(name="knn", weight=2.5, params={"k": 10, "as_is": True}),
         ),
         min_length=1,
     )

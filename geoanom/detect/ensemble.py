@@ -92,7 +92,11 @@ def fit_jury(members: Sequence[Member], rows: Mapping[str, NDArray[np.floating]]
     for member in members:
         pair: tuple[Detector, Detector] = (make_detector(member), make_detector(member))
         for half, detector in enumerate(pair):
-            detector.fit(as_rows(rows[member.input][halves != half]), seed)
+            reference = as_rows(rows[member.input][halves != half])
+            if len(reference) == 0:
+                wrong = "no window of the training tiles has enough valid pixels around it"
+                raise ConfigError(f"detect.members {member.title}", wrong, "leave this member out, or use scenes with fewer gaps")
+            detector.fit(reference, seed)
         pairs.append(pair)
     return Jury(members=tuple(members), detectors=tuple(pairs))
 

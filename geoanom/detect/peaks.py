@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from geoanom.detect.base import Detector
 
+CHUNK_ROWS = 65_536
 CALM = 0.0
 """Score of a tile without any window that could be judged."""
 
@@ -26,8 +27,9 @@ def window_scores(detector: Detector, windows: NDArray[np.floating]) -> NDArray[
     rows = windows.reshape(-1, windows.shape[-1])
     known = np.isfinite(rows).all(axis=1)
     scores = np.full(len(rows), np.nan)
-    if known.any():
-        scores[known] = detector.score(rows[known])
+    for places in np.array_split(np.flatnonzero(known), 1 + int(known.sum()) // CHUNK_ROWS):
+        if len(places):
+            scores[places] = detector.score(rows[places])
     return scores.reshape(windows.shape[:-1])
 
 
@@ -41,9 +43,9 @@ def tile_scores(detector: Detector, table: NDArray[np.floating]) -> NDArray[np.f
 
 
 def few_windows(windows: NDArray[np.float16], most: int) -> NDArray[np.float16]:
-    """Equally spaced windows (n, m, columns) of each tile (n, side, side, columns), about `most` of all tiles and at least one each."""
+    """Some windows (n, m, columns) of each tile (n, side, side, columns): `most` of all tiles together, but at least one each."""
     n, columns = len(windows), windows.shape[-1]
     flat = windows.reshape(n, -1, columns)
     m = int(np.clip(most // n, 1, flat.shape[1]))
-    places = ((np.arange(m) + 0.5) * flat.shape[1] / m).astype(np.int64)
+    places = np.sort(np.random.default_rng(0).permutation(flat.shape[1])[:m])  # equal steps could keep to one column
     return np.ascontiguousarray(flat[:, places])

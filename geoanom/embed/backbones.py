@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from geoanom.embed.statistics import statistic_maps, statistics_of
-from geoanom.embed.views import N_VIEWS, two_views
+from geoanom.embed.views import N_VIEWS, mirrored, two_views
 from geoanom.registry import BACKBONES, unknown
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ class PooledBackbone(Backbone):
         pad = (0, -patches.shape[-1] % MULTIPLE_PX) * 2
         mask = nn.functional.pad(valid[:, None].to(patches.dtype), pad)
         columns: list[Tensor] = []
-        views = two_views(patches, valid, self.tile_size).chunk(N_VIEWS, dim=1)
+        views = two_views(*mirrored(patches, valid), self.tile_size).chunk(N_VIEWS, dim=1)
         for number, view in enumerate(views):  # one at a time, to halve the peak of memory
             image = nn.functional.pad(view, pad, mode="replicate")
             if number == 0:

@@ -17,6 +17,8 @@ def pick_device(name: str) -> torch.device:
         raise ConfigError("runtime.device", "no CUDA device is available", "use --device cpu or --device auto")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda":
+        torch.backends.cudnn.allow_tf32 = False  # fp32 is to mean fp32: models move between machines
     return torch.device(name)
 
 

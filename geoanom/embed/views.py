@@ -40,6 +40,37 @@ def two_views(patches: Tensor, valid: Tensor, box: int) -> Tensor:
     return torch.cat([filled + overall, soft_clip(evened)], dim=1)
 
 
+def mirrored(patches: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Patches of one batch, continued beyond the edges of what is valid in them as in a mirror, and what is valid then.
+
+    A flat margin beyond a scene's edge would give all tiles beside it features of their own.
+
+    Args:
+        patches: (n, band, row, col).
+        valid: (n, row, col), True = usable.
+    """
+    shown = [_mirrored(patch, usable) for patch, usable in zip(patches, valid, strict=True)]
+    return torch.stack([patch for patch, _ in shown]), torch.stack([usable for _, usable in shown])
+
+
+def _mirrored(patch: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    if valid[0].any() and valid[-1].any() and valid[:, 0].any() and valid[:, -1].any():
+        return patch, valid
+    rows, cols = (_reflection(valid.any(dim=dim)) for dim in (1, 0))
+    return patch[:, rows][:, :, cols], valid[rows][:, cols]
+
+
+def _reflection(known: Tensor) -> Tensor:
+    """For every place of a line the place between the first and the last known one that mirrors show there."""
+    places = torch.arange(len(known), device=known.device)
+    if not known.any():
+        return places
+    first, last = (int(end) for end in known.nonzero()[[0, -1], 0])
+    length = last - first + 1
+    folded = (places - first) % (2 * length)
+    return first + torch.where(folded < length, folded, 2 * length - 1 - folded)
+
+
 def soft_clip(x: Tensor) -> Tensor:
     """Leave 0..1 as it is and bend what lies beyond to at most SOFT further."""
     excess = x - x.clamp(0.0, 1.0)

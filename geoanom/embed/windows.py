@@ -90,7 +90,7 @@ def contrasts(patches: Tensor, valid: Tensor, geometry: WindowGeometry) -> Tenso
     Returns:
         (n, columns, cell row, cell col); NaN where too little is valid.
     """
-    images, mask = _coarse(few_bands(torch.where(valid[:, None], patches, 0.0)), valid, geometry.pool)
+    images, mask = _coarse(*_mended(few_bands(torch.where(valid[:, None], patches, 0.0)), valid), geometry.pool)
     columns, weight = _statistics(images, mask)
     near, share = _mean(columns, weight, geometry.radius)
     far = SURROUNDINGS * max(1, geometry.radius)
@@ -98,7 +98,15 @@ def contrasts(patches: Tensor, valid: Tensor, geometry: WindowGeometry) -> Tenso
     n_bands = images.shape[1]
     slopes = _slope_between(columns[:, :n_bands], weight, geometry.radius, far)
     contrast = torch.cat([near[:, :n_bands] - around[:, :n_bands] - slopes, near[:, n_bands:] - around[:, n_bands:]], dim=1)
-    return torch.where((share >= LEAST_SHARE) & (weight > 0), contrast, torch.nan)
+    return torch.where((share >= LEAST_SHARE) & (weight > 0), contrast * share.sqrt(), torch.nan)  # means of few cells vary more
+
+
+def _mended(images: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    """Single dead pixels take the mean of their neighbours, so that they do not silence the cells around them."""
+    mask = valid[:, None].to(images.dtype)
+    share = box_mean(mask, 3)
+    around = box_mean(images * mask, 3) / share.clamp_min(1e-6)
+    return torch.where(valid[:, None], images, around), valid | (share[:, 0] >= LEAST_SHARE)
 
 
 def _slope_between(means: Tensor, weight: Tensor, radius: int, far: int) -> Tensor:
@@ -122,6 +130,7 @@ def _slope_between(means: Tensor, weight: Tensor, radius: int, far: int) -> Tens
 def _coarse(images: Tensor, valid: Tensor, pool: int) -> tuple[Tensor, Tensor]:
     """Means of the valid pixels in squares, padded to whole cells, and (n, 1, row, col) where there are any."""
     mask = valid[:, None].to(images.dtype)
+    images = images * mask
     if pool > 1:
         share = avg_pool2d(mask, pool, ceil_mode=True)
         images, mask = avg_pool2d(images, pool, ceil_mode=True) / share.clamp_min(1e-6), (share >= LEAST_SHARE).to(images.dtype)

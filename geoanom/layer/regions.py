@@ -30,6 +30,8 @@ CELLS_A_PLACE = 2
 """What lies on the border of two cells shows in both; where the k most unusual places are asked for, none grows larger."""
 LEAST_PLACE_PX = 12
 """Places may grow to a square of this side, however small the cells are."""
+LARGEST_FRAME_PX = 2_000**2
+"""Places that span more, such as a coast, keep the outline of their cells: memory must not follow the scene."""
 LEAST_ERROR = 1e-9
 """Errors below it are equal."""
 SPECK_PX = 7
@@ -94,8 +96,10 @@ def outline_of(cells: Iterable[tuple[int, int]], grid: TileGrid, detail: PixelEr
 
 
 def _refined(cores: list[Window], grid: TileGrid, detail: PixelErrors | WindowMap) -> BaseGeometry | None:
-    """The odd part of the cells and of their near surroundings; None where the cells hold nothing odder than what is around them."""
+    """The odd part of the cells and of their near surroundings; None where nothing is odder than its surroundings."""
     frame = _frame(cores, AROUND_PX).within(grid.height, grid.width)
+    if frame.height * frame.width > LARGEST_FRAME_PX:
+        return None
     inside = np.zeros((frame.height, frame.width), bool)
     for core in cores:
         rows = slice(core.row_off - frame.row_off, core.row_end - frame.row_off)

@@ -117,6 +117,8 @@ def _fine_tune(bare: Embedder, scenes: Sequence[Scene], config: Config) -> None:
 def _crops(bare: Embedder, scenes: Sequence[Scene], config: Config) -> Crops | None:
     """A few tiles of as many of the sample's blocks as there may be tiles."""
     most, block_tiles = most_crops(config.embed, len(scenes[0].bands), config.tiles.size), scenes[0].grid(config).block_tiles
+    if most == 1:
+        raise ConfigError("embed.fine_tune.epochs", "tiles of this size and number of bands are too large to learn from", "set it to 0")
     masks = wanted_blocks(scenes, config, min(config.fit.max_tiles, most * block_tiles**2))
     streams = (stream_tiles(s, s.grid(config), config, wanted=chooser(mask)) for s, mask in zip(scenes, masks, strict=True))
     per_block = max(1, most // sum(int(mask.sum()) for mask in masks))

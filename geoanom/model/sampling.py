@@ -12,6 +12,7 @@ from tqdm import tqdm
 from geoanom.embed.augment import seed_of
 from geoanom.embed.embedder import in_batches, joined
 from geoanom.embed.threads import side_by_side
+from geoanom.embed.windows import n_columns
 from geoanom.errors import SceneError
 from geoanom.model.core import band_statistics
 from geoanom.raster.blocks import stream_tiles
@@ -79,6 +80,8 @@ def draw_sample(scenes: Sequence[Scene], config: Config, embedder: Embedder, *, 
         SceneError: no tile is usable.
     """
     bytes_each = 4 * int(np.prod(embedder.backbone.n_features)) * (2 if with_views else 1)
+    if embedder.geometry is not None:
+        bytes_each += 2 * embedder.geometry.side**2 * n_columns(len(scenes[0].bands))
     wanted = wanted_blocks(scenes, config, min(config.fit.max_tiles, MAX_SAMPLE_BYTES // bytes_each))
     batches: list[Batch] = []
     golden: TileBlock | None = None
