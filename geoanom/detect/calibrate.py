@@ -1,11 +1,12 @@
-"""Raw scores to p-values: empirical where the calibration scores resolve them, a fitted tail beyond.
+"""Raw scores to p-values: empirical in the body of the calibration scores, a fitted tail beyond.
 
 The calibration scores are held out (no tile is scored by a detector fitted on it) but unlabelled, so they contain
 anomalies, and tiles overlap, so that one anomaly shows in many. The largest scores are therefore only counted, never
 measured: what lies below them says how the tail goes on (an empirical null, Efron 2004, doi:10.1198/016214504000000089).
 The tail is a generalized Pareto distribution fitted by maximum likelihood with right-censoring (Pickands 1975,
 doi:10.1214/aos/1176343003). It is exponential unless the measured scores are sure that it is heavier: a tail that is
-lighter, as that of all log-concave distributions, gets p-values that are too large and never ones that are too small.
+lighter, as that of all log-concave distributions, gets p-values that are too large. One that is only a little heavier is not told from
+it, and gets p-values that are too small.
 """
 
 from __future__ import annotations

@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 
 EIGHT = np.ones((3, 3), int)
 """Cells that share an edge or a corner are neighbours."""
-CELLS_A_PLACE = 2
-"""What lies on the border of two cells shows in both; where the k most unusual places are asked for, none grows larger."""
+CELLS_A_PLACE = 4
+"""What lies on a corner of cells shows in four; where the k most unusual places are asked for, none grows larger."""
 LEAST_PLACE_PX = 12
 """Places may grow to a square of this side, however small the cells are."""
 LARGEST_FRAME_PX = 2_000**2
