@@ -6,7 +6,8 @@
     ├── InputError               4   an input that is bad or refused; nothing was written
     │   ├── SceneError               a raster
     │   └── ModelError               a model bundle or a head file
-    └── OutputError              5   an output that could not be written
+    ├── OutputError              5   an output that could not be written
+    └── LockedError              6   another run works on the same outputs
 
 Each message reads ``PATH: what is wrong; what to do``.
 """
@@ -91,7 +92,13 @@ class OutputError(GeoanomError):
     exit_code = ExitCode.UNWRITTEN
 
 
+class LockedError(GeoanomError):
+    """Another run works on the same outputs."""
+
+    exit_code = ExitCode.LOCKED
+
+
 def one_line(text: str) -> str:
     """Fold white space and escape what would break the line of a terminal or a log."""
     folded = " ".join(text.split())
-    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in folded)
+    return "".join(c if c.isprintable() else f"\\x{ord(c) & 0xFF if 0xDC80 <= ord(c) <= 0xDCFF else ord(c):02x}" for c in folded)

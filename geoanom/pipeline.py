@@ -16,6 +16,7 @@ from geoanom.layer.cog import write_heatmap
 from geoanom.layer.quicklook import Thumbnail, write_quicklook
 from geoanom.layer.regions import top_places
 from geoanom.model.fitting import fit_model
+from geoanom.model.harmony import matched, open_for
 from geoanom.model.scoring import score_scene
 from geoanom.raster.scene import open_scene
 from geoanom.registry import EXPORTERS, unknown
@@ -71,16 +72,16 @@ class Outcome:
     failures: tuple[GeoanomError, ...]
 
 
-def open_scenes(uris: Sequence[Uri], config: Config) -> tuple[list[Scene], list[GeoanomError]]:
+def open_scenes(uris: Sequence[Uri], config: Config, model: Model | None = None) -> tuple[list[Scene], list[GeoanomError]]:
     """Open what can be opened, and collect what cannot; when nothing can, the first error is raised.
 
-    A scene that is named twice, or a copy of it, is used once.
+    A scene that is named twice, or a copy of it, is used once. For a model, its bands are opened unless the settings name others.
     """
     scenes: dict[str, Scene] = {}
     failures: list[GeoanomError] = []
     for uri in uris:
         try:
-            scene = open_scene(uri, config)
+            scene = open_scene(uri, config) if model is None else open_for(uri, model, config)
         except (InputError, ConfigError) as error:
             failures.append(error)
         else:
@@ -90,17 +91,27 @@ def open_scenes(uris: Sequence[Uri], config: Config) -> tuple[list[Scene], list[
     return sorted(scenes.values(), key=lambda scene: (scene.name, scene.digest)), failures
 
 
-def fit(uris: Sequence[Uri], config: Config | None = None) -> Model:
+def fit(uris: Sequence[Uri], config: Config | None = None, resume: Path | None = None, *, lost: list[GeoanomError] | None = None) -> Model:
     """Fit a model on scenes.
 
+    Args:
+        uris: rasters.
+        config: of the model.
+        resume: a folder for what was computed of each scene, by which the next call goes on after an interruption; saving the
+            model as ``M`` removes it if its name is ``M.partial``.
+        lost: is given the errors of scenes that cannot be opened, which are then left out.
+
     Raises:
-        InputError: a scene cannot be used; a model is not fitted on fewer scenes than were named.
+        InputError: a scene cannot be used, and `lost` is None: a model is not fitted on fewer scenes than were named.
+        OutputError: the partial results could not be written.
     """
     config = config or Config()
     scenes, failures = open_scenes(uris, config)
-    if failures:
+    if failures and lost is None:
         raise failures[0]
-    return fit_model(scenes, config)
+    if lost is not None:
+        lost += failures
+    return fit_model(scenes, config, resume)
 
 
 def score(uris: Sequence[Uri], model: Model, config: Config | None = None, outputs: Outputs | None = None) -> Outcome:
@@ -116,8 +127,8 @@ def score(uris: Sequence[Uri], model: Model, config: Config | None = None, outpu
         InputError: no scene could be scored.
         OutputError: an output could not be written; nothing stands under its name.
     """
-    config = config or model.config
-    scenes, failures = open_scenes(uris, config.model_copy(update={"bands": config.bands or model.chosen_bands}))
+    config = config or model.config.model_copy(update={"bands": None})  # the model itself knows its bands best
+    scenes, failures = open_scenes(uris, config, model)
     return score_open(scenes, model, config, outputs or Outputs(), failures)
 
 
@@ -133,7 +144,10 @@ def detect(uris: Sequence[Uri], config: Config | None = None, outputs: Outputs |
 def score_open(scenes: Sequence[Scene], model: Model, config: Config, outputs: Outputs, failures: Sequence[GeoanomError]) -> Outcome:
     """Score scenes that are open already."""
     outputs.check(len(scenes))
-    failed = list(failures)
+    scenes, mismatched = _matched(scenes, model, config)
+    failed = [*failures, *mismatched]
+    if not scenes:
+        raise failed[0]
     thumbnail = Thumbnail(scenes[0]) if outputs.quicklook else None
     watch = thumbnail.add if thumbnail else None
     with tempfile.TemporaryDirectory(prefix="geoanom-") as workdir:
@@ -148,6 +162,18 @@ def score_open(scenes: Sequence[Scene], model: Model, config: Config, outputs: O
         layer = make_layer(maps, model, config)
         _write(layer, maps, model, outputs, thumbnail)
     return Outcome(layer, tuple(failed))
+
+
+def _matched(scenes: Sequence[Scene], model: Model, config: Config) -> tuple[list[Scene], list[GeoanomError]]:
+    """The scenes as the model takes them, and why it does not take the others."""
+    usable: list[Scene] = []
+    failures: list[GeoanomError] = []
+    for scene in scenes:
+        try:
+            usable.append(matched(scene, model, config))
+        except InputError as error:
+            failures.append(error)
+    return usable, failures
 
 
 def make_layer(maps: Sequence[ScoreMap], model: Model, config: Config) -> AnomalyLayer:

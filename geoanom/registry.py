@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib
 from dataclasses import dataclass
+from functools import cache
 from importlib.metadata import entry_points
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
@@ -30,7 +31,7 @@ class Table:
 
     def targets(self) -> dict[str, str]:
         """All names with their targets, the built-in ones first; a built-in name cannot be taken over."""
-        extra = {e.name: e.value for e in entry_points(group=f"geoanom.{self.kind}")}
+        extra = _declared(f"geoanom.{self.kind}")
         return {**self.builtin, **{name: target for name, target in extra.items() if name not in self.builtin}}
 
     def names(self) -> list[str]:
@@ -48,6 +49,12 @@ class Table:
             raise unknown(self.kind.rstrip("s"), name, targets)
         module, _, attr = targets[name].partition(":")
         return attrgetter(attr)(importlib.import_module(module))
+
+
+@cache
+def _declared(group: str) -> Mapping[str, str]:
+    """What installed packages declare; looked up once, as a lookup reads the metadata of all of them."""
+    return {entry.name: entry.value for entry in entry_points(group=group)}
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:
@@ -90,5 +97,17 @@ DETECTORS = Table(
 EXPORTERS = Table("exporters", {".geojson": "geoanom.layer.geojson:write", ".json": "geoanom.layer.geojson:write"})
 """Writers of anomaly layers by file suffix."""
 
-SOURCES = Table("sources", {"geotiff": "geoanom.sources.geotiff:open_raster"})
+SOURCES = Table(
+    "sources",
+    {
+        "sentinel2": "geoanom.sources.sentinel2:open_safe",
+        "landsat": "geoanom.sources.landsat:open_landsat",
+        "stac": "geoanom.sources.stac:open_stac",
+        "remote": "geoanom.sources.remote:open_remote",
+        "geotiff": "geoanom.sources.geotiff:open_raster",
+    },
+)
 """Openers of scenes by name, asked in this order."""
+
+REFINEMENTS = Table("refinements", {"quality": "geoanom.sources.quality:with_quality"})
+"""What is done to every opened scene, whatever its source, in this order."""

@@ -98,7 +98,7 @@ def test_bad_inputs_get_one_line_the_right_code_and_no_file(capsys: pytest.Captu
         "empty.tif": "is empty",
         "text.tif": "is not a raster",
         "cut.tif": "truncated",
-        "folder.tif": "is a directory",
+        "folder.tif": "holds no scene",
         "fifo.tif": "is not a regular file",
         "plain.png": "no coordinate reference system; score it in pixel coordinates with --pixel-space",
         "missing.tif": "does not exist",

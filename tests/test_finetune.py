@@ -21,6 +21,7 @@ from geoanom.errors import ConfigError
 from geoanom.model import fitting
 from geoanom.model.bundle import load_model, save_model
 from geoanom.model.fitting import fit_model
+from geoanom.model.radiometry import Radiometry
 from geoanom.raster.blocks import TileBlock, stream_tiles
 from geoanom.raster.normalize import Normalizer, fit_normalizer
 from geoanom.raster.scene import open_scene
@@ -271,6 +272,6 @@ def test_what_is_valid_moves_and_turns_with_the_pixels(seed: int) -> None:
 def test_at_most_so_many_tiles_are_learned_from(most: int, kept: set[int], small_scene: Path, tuned_config: Config) -> None:
     config = with_embed(tuned_config, fine_tune={"epochs": 1, "max_tiles": most})
     scene = open_scene(small_scene, config)
-    crops = fitting._crops(fitting._without_heads([scene], config), [scene], config)
+    crops = fitting._crops(Radiometry(pooled=fit_normalizer([scene], config), own={}), [scene], config)
     assert crops is not None
     assert len(crops) in kept

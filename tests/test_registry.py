@@ -54,6 +54,7 @@ def test_a_target_may_be_an_attribute_of_an_attribute() -> None:
 
 def test_other_packages_add_names_and_cannot_take_over_built_in_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     installed = [EntryPoint("mine", "json:dumps", "geoanom.things"), EntryPoint("ours", "json:loads", "geoanom.things")]
+    monkeypatch.setattr(registry, "_declared", registry._declared.__wrapped__)
     monkeypatch.setattr(registry, "entry_points", lambda group: installed if group == "geoanom.things" else [])
     table = Table("things", {"ours": "os:getcwd"})
     assert table.names() == ["ours", "mine"]

@@ -67,6 +67,8 @@ def _model_facts(folder: Path) -> dict[str, Any]:
         "backbone": model.config.embed.backbone,
         "dim": model.config.embed.dim,
         "bands": [{"index": band.index, "name": band.name, "dtype": band.dtype} for band in model.bands],
+        "dtype": model.dtype,
+        "resolution_m": None if model.resolution_m is None else round(model.resolution_m, 3),
         "tile_size": model.config.tiles.size,
         "stride": model.config.tiles.step,
         "members": list(model.member_names),

@@ -39,7 +39,7 @@ CUT = (
     click.option("--seed", type=int, metavar="N", help="Seed of everything random."),
 )
 READ = (
-    click.option("--bands", metavar="1,2,3", help="Band numbers to use; all but alpha by default."),
+    click.option("--bands", metavar="1,2,3", help="Bands to use, by number or name; all but alpha by default."),
     click.option("--pixel-space", is_flag=True, default=None, help="Score scenes without a usable CRS in pixel coordinates."),
 )
 RUN = (
@@ -72,7 +72,7 @@ def options(*groups: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], .
 
 
 def config_from(given: dict[str, Any], scenes: tuple[str, ...] = ()) -> Config:
-    """The settings that a command's options ask for; a ``.vrt`` that is named as a scene is thereby allowed.
+    """The settings that a command's options ask for; a ``.vrt`` or an address on the net that is named as a scene is thereby allowed.
 
     Raises:
         ConfigError: two threshold rules, or a value that cannot be used.
@@ -83,14 +83,19 @@ def config_from(given: dict[str, Any], scenes: tuple[str, ...] = ()) -> Config:
     if len(rules) > 1:
         raise ConfigError(" and ".join(rules), "are different rules", "give one")
     sets = [f"{SETTINGS[name]}={_as_yaml(name, value)}" for name, value in given.items() if name in SETTINGS and value is not None]
-    if any(name.lower().endswith(".vrt") for name in scenes):
-        sets.append("sources.allow=[vrt]")
     config = load_config(given.get("config_path"), [*given.get("sets", ()), *sets])
+    named = {"vrt": any(name.lower().endswith(".vrt") for name in scenes), "remote": any("://" in name for name in scenes)}
+    config = _with_allowed(config, [kind for kind, is_named in named.items() if is_named])
     if "vrt" in config.sources.allow:
         from geoanom.raster.environ import lock_down
 
         lock_down(allow_vrt=True)
     return config
+
+
+def _with_allowed(config: Config, kinds: list[str]) -> Config:
+    allow = tuple(dict.fromkeys((*config.sources.allow, *kinds)))
+    return config.model_copy(update={"sources": config.sources.model_copy(update={"allow": allow})})
 
 
 def _as_yaml(name: str, value: Any) -> str:

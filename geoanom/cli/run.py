@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from geoanom.config import Config
+    from geoanom.errors import GeoanomError
     from geoanom.layer.anomaly import AnomalyLayer
     from geoanom.pipeline import Outcome, Outputs
 
@@ -27,10 +28,12 @@ def detect(scenes: tuple[str, ...], output: Path, **given: Any) -> int:
 
     No tile is judged by detectors that were fitted on it.
     """
-    config, outputs = config_from(given, scenes), _outputs(output, given, len(scenes))
+    config = config_from(given, scenes)
+    uris = _expanded(scenes, config)
+    outputs = _outputs(output, given, len(uris))
     from geoanom import pipeline
 
-    outcome, model = pipeline.detect(scenes, config, outputs)
+    outcome, model = pipeline.detect(uris, config, outputs)
     return _report(outcome, config, output, model.model_id, exit_code=given["exit_code"])
 
 
@@ -38,18 +41,26 @@ def detect(scenes: tuple[str, ...], output: Path, **given: Any) -> int:
 @options(SCENES, CONFIGURE, CUT, READ, RUN, OVERWRITE)
 @click.option("-o", "--output", type=FILE, required=True, metavar="MODEL", help="Folder of the model.")
 def fit(scenes: tuple[str, ...], output: Path, *, overwrite: bool, **given: Any) -> int:
-    """Train on SCENES and freeze a model."""
+    """Train on SCENES and freeze a model.
+
+    Run it again to go on where it was interrupted. Scenes of a folder, a pattern or a list that cannot be used are named and left out.
+    """
     from geoanom.layer.atomic import check_output
 
     config = config_from(given, scenes)
+    uris = _expanded(scenes, config)
     check_output(output, overwrite=overwrite)
     from geoanom import pipeline
     from geoanom.model.bundle import save_model
+    from geoanom.model.partials import partial_folder
 
-    model = pipeline.fit(scenes, config)
+    lost: list[GeoanomError] = []
+    model = pipeline.fit(uris, config, partial_folder(output), lost=None if uris == list(scenes) else lost)
     save_model(model, output)
-    click.echo(f"{output}: model {model.model_id}, fitted on {len(model.reference.halves)} tiles", err=True)
-    return ExitCode.DONE
+    for error in lost:
+        click.echo(f"geoanom: error: {error}", err=True)
+    click.echo(f"{output}: model {model.model_id}, fitted on {len(model.reference.halves)} tiles of {len(model.scenes)} scenes", err=True)
+    return ExitCode.PARTIAL if lost else ExitCode.DONE
 
 
 @click.command()
@@ -61,13 +72,22 @@ def score(scenes: tuple[str, ...], model_path: Path, output: Path, **given: Any)
 
     Tiles, bands, embedding and detectors are the model's; the threshold, the permissions and the device are yours.
     """
-    config, outputs = config_from(given, scenes), _outputs(output, given, len(scenes))
+    config = config_from(given, scenes)
+    uris = _expanded(scenes, config)
+    outputs = _outputs(output, given, len(uris))
     from geoanom import pipeline
     from geoanom.model.bundle import load_model
 
     model = load_model(model_path, config.runtime.device)
-    outcome = pipeline.score(scenes, model, config, outputs)
+    outcome = pipeline.score(uris, model, config, outputs)
     return _report(outcome, config, output, model.model_id, exit_code=given["exit_code"])
+
+
+def _expanded(scenes: tuple[str, ...], config: Config) -> list[str]:
+    """The scenes themselves, where folders, patterns, lists or catalogs are named."""
+    from geoanom.sources.catalog import expand
+
+    return expand(scenes, config)
 
 
 def _outputs(output: Path, given: dict[str, Any], n_scenes: int) -> Outputs:

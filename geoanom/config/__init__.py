@@ -1,6 +1,8 @@
 """The settings of a run, and where they come from."""
 
 from geoanom.config.loading import ENV_PREFIX, dump_config, load_config, parse_config
+from geoanom.config.reading import Archive, Quality, Runtime, Sources, Stac
+from geoanom.config.section import Section
 from geoanom.config.sections import (
     Calibrate,
     Config,
@@ -10,9 +12,6 @@ from geoanom.config.sections import (
     Head,
     Member,
     Normalize,
-    Runtime,
-    Section,
-    Sources,
     Threshold,
     Tiles,
     Training,
@@ -21,6 +20,7 @@ from geoanom.config.sections import (
 
 __all__ = [
     "ENV_PREFIX",
+    "Archive",
     "Calibrate",
     "Config",
     "Detect",
@@ -29,9 +29,11 @@ __all__ = [
     "Head",
     "Member",
     "Normalize",
+    "Quality",
     "Runtime",
     "Section",
     "Sources",
+    "Stac",
     "Threshold",
     "Tiles",
     "Training",

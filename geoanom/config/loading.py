@@ -12,7 +12,8 @@ import yaml
 from pydantic import ValidationError
 from yaml.constructor import ConstructorError
 
-from geoanom.config.sections import Config, Member, Section
+from geoanom.config.section import Section
+from geoanom.config.sections import Config, Member
 from geoanom.errors import ConfigError
 from geoanom.registry import unknown
 

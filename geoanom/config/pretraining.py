@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from geoanom.config.loading import _read_yaml
-from geoanom.config.sections import Section
+from geoanom.config.section import Section
 from geoanom.errors import ConfigError
 from geoanom.registry import unknown
 

@@ -7,15 +7,11 @@ import json
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
+from geoanom.config.reading import Archive, Runtime, Sources
+from geoanom.config.section import Section
 from geoanom.registry import unknown
-
-
-class Section(BaseModel):
-    """A frozen group of settings that knows no other keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Tiles(Section):
@@ -44,6 +40,7 @@ class Normalize(Section):
     low_percentile: float = Field(1.0, ge=0.0, lt=50.0)
     high_percentile: float = Field(99.0, gt=50.0, le=100.0)
     sample_pixels: int = Field(1_000_000, ge=1000, description="pixels kept per band for the percentiles")
+    per: Literal["archive", "scene"] = Field("archive", description="scene: each scene by its own percentiles, whatever its radiometry")
 
 
 class Training(Section):
@@ -128,7 +125,7 @@ class Member(Section):
         "embedding", description="its rows: the embedding, the standardized features, or the contrasts of small windows"
     )
     weight: float = Field(1.0, gt=0.0, le=100.0, description="how much its -log10 p counts")
-    params: dict[str, JsonValue] = {}
+    params: dict[str, JsonValue] = Field({}, description="of the detector")
 
     @property
     def title(self) -> str:
@@ -203,32 +200,12 @@ class Fit(Section):
     fold_tiles: int = Field(8, ge=1, description="side, in tiles, of the checkerboard squares of the two halves")
 
 
-class Sources(Section):
-    """What may be opened, and how much damage is borne."""
-
-    allow: tuple[Literal["vrt"], ...] = ()
-    pixel_space: bool = Field(default=False, description="score scenes without a usable CRS in pixel coordinates")
-    max_damaged_fraction: float = Field(0.1, ge=0.0, le=1.0)
-    max_bands: int = Field(1000, ge=1)
-    max_block_mb: int = Field(512, ge=1)
-    max_strip_mb: int = Field(2048, ge=1)
-    read_timeout_s: float = Field(120.0, gt=0.0)
-
-
-class Runtime(Section):
-    """What changes the speed and never the result."""
-
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    reader_threads: int = Field(2, ge=1, le=64)
-    threads: int | None = Field(None, ge=1, le=256, description="computations side by side on the CPU; all cores when null")
-
-
 class Config(Section):
     """All settings of a run."""
 
     schema_version: Literal[1] = 1
     seed: int = Field(0, ge=0, lt=2**32)
-    bands: tuple[int, ...] | None = Field(None, description="1-based band numbers; all but alpha when null")
+    bands: tuple[int | str, ...] | None = Field(None, description="band numbers, from 1, or names; all but alpha when null")
     tiles: Tiles = Tiles()
     normalize: Normalize = Normalize()
     embed: Embed = Embed()
@@ -237,15 +214,16 @@ class Config(Section):
     threshold: Threshold = Threshold(fdr=0.05)
     fit: Fit = Fit()
     sources: Sources = Sources()
+    archive: Archive = Archive()
     runtime: Runtime = Runtime()
 
     def frozen_part(self) -> dict[str, Any]:
-        """What a model is made of: everything but the runtime, the threshold and the permissions to open."""
-        return self.model_dump(mode="json", exclude={"runtime", "threshold", "sources"})
+        """What a model is made of: everything but how it is run, the threshold and what may be opened."""
+        return self.model_dump(mode="json", exclude={"archive", "runtime", "threshold", "sources"})
 
     def digest(self) -> str:
         """First 12 hex digits of the SHA-256 of the settings that can change a layer."""
-        kept = self.model_dump(mode="json", exclude={"runtime"})
+        kept = self.model_dump(mode="json", exclude={"archive", "runtime"})
         return hashlib.sha256(canonical_json(kept).encode()).hexdigest()[:12]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +13,9 @@ from geoanom.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+LEFTOVER = ".geoanom-"
+"""How the names of temporary folders start."""
 
 
 def check_output(path: Path, *, overwrite: bool) -> None:
@@ -39,7 +43,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         OutputError: it could not be written.
     """
     try:
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.absolute().parent, ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(prefix=LEFTOVER, dir=path.absolute().parent, ignore_cleanup_errors=True) as folder:
             temporary = Path(folder) / path.name
             yield temporary
             _sync(temporary)
@@ -59,7 +63,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     """
     try:
         parent = path.absolute().parent
-        with tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=parent, ignore_cleanup_errors=True) as folder:
+        with tempfile.TemporaryDirectory(prefix=LEFTOVER, dir=parent, ignore_cleanup_errors=True) as folder:
             temporary = Path(folder) / "new"
             temporary.mkdir()
             yield temporary
@@ -72,6 +76,16 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         _sync(parent)
     except OSError as error:
         raise OutputError(path, f"could not be written ({error.strerror or error})", "check the disk's space and permissions") from error
+
+
+def is_leftover(name: str) -> bool:
+    """Is this the name of a temporary folder, left behind when its process was killed?"""
+    return name.startswith(LEFTOVER)
+
+
+def remove_leftover(path: str) -> None:
+    """Remove a temporary folder with all that is in it."""
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _sync(path: Path) -> None:

@@ -23,7 +23,8 @@ from geoanom.embed.threads import one_thread
 from geoanom.errors import ConfigError, ModelError
 from geoanom.layer.atomic import atomic_folder
 from geoanom.model.core import BandStatistics, Golden, Model, Reference, TrainingScene, window_geometry
-from geoanom.raster.blocks import TileBlock
+from geoanom.model.partials import discard, partial_folder
+from geoanom.model.tensors import golden_block, golden_tensors
 from geoanom.raster.normalize import Normalizer
 from geoanom.raster.scene import Band
 
@@ -32,9 +33,8 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 REFERENCE_COLUMNS = ("halves", "scene", "tile_rows", "tile_cols", "p_value")
-GOLDEN_PARTS = ("rows", "cols", "tops", "lefts", "core_tops", "core_lefts", "values", "valid_fraction")
 LIBRARIES = ("geoanom", "numpy", "pyod", "scikit-learn", "scipy", "timm", "torch", "torchvision")
 GOLDEN_TOLERANCE = {"fp32": 1e-3, "bf16": 5e-2}
 """Largest relative difference of a golden score between machines."""
@@ -46,7 +46,7 @@ def with_model_id(model: Model) -> Model:
 
 
 def save_model(model: Model, folder: Path) -> None:
-    """Write the bundle; an existing folder is replaced.
+    """Write the bundle; an existing folder is replaced, and the partial results of its fit are removed.
 
     Raises:
         OutputError: it could not be written.
@@ -54,6 +54,7 @@ def save_model(model: Model, folder: Path) -> None:
     with atomic_folder(folder) as temporary:
         for name, content in _files(model).items():
             (temporary / name).write_bytes(content)
+    discard(partial_folder(folder))
 
 
 @one_thread()
@@ -76,6 +77,8 @@ def load_model(folder: Path, device: str = "auto") -> Model:
         config=config,
         bands=tuple(Band(**band) for band in tree["bands"]),
         band_count=tree["band_count"],
+        resolution_m=tree["resolution_m"],
+        dtype=tree["dtype"],
         fold_tiles=tree["fold_tiles"],
         embedder=_embedder(content, tree, folder, config, device),
         reference=reference,
@@ -83,7 +86,7 @@ def load_model(folder: Path, device: str = "auto") -> Model:
         ensemble=_ensemble(tree["calibration"], tensors, config),
         band_statistics=BandStatistics(center=tensors["band_center"], spread=tensors["band_spread"]),
         scenes=tuple(TrainingScene(**scene) for scene in tree["scenes"]),
-        golden=Golden(block=_golden_block(tensors, config), raw=np.array(tree["golden_scores"], np.float64)),
+        golden=Golden(block=golden_block(tensors, config.tiles.size), raw=np.array(tree["golden_scores"], np.float64)),
     )
     _check_golden(model, folder)
     return model
@@ -102,6 +105,8 @@ def _files(model: Model) -> dict[str, bytes]:
         "config": model.config.frozen_part(),
         "bands": [asdict(band) for band in model.bands],
         "band_count": model.band_count,
+        "resolution_m": model.resolution_m,
+        "dtype": model.dtype,
         "fold_tiles": model.fold_tiles,
         "normalization": asdict(model.embedder.normalizer),
         "calibration": {
@@ -117,14 +122,12 @@ def _files(model: Model) -> dict[str, bytes]:
 
 
 def _tensors(model: Model) -> dict[str, NDArray[Any]]:
-    golden = model.golden.block
     return {
         **{f"rows_{name}": np.ascontiguousarray(table) for name, table in model.reference.rows.items()},
         **{name: np.ascontiguousarray(getattr(model.reference, name)) for name in REFERENCE_COLUMNS},
         "band_center": model.band_statistics.center,
         "band_spread": model.band_statistics.spread,
-        **{f"golden_{name}": np.ascontiguousarray(getattr(golden, name)) for name in GOLDEN_PARTS},
-        "golden_valid": golden.valid.astype(np.uint8),
+        **golden_tensors(model.golden.block),
         "joint": model.ensemble.joint.body,
         **{f"member_{i}": calibrator.body for i, calibrator in enumerate(model.ensemble.members)},
     }
@@ -133,11 +136,6 @@ def _tensors(model: Model) -> dict[str, NDArray[Any]]:
 def _reference(tensors: dict[str, NDArray[Any]]) -> Reference:
     rows = {name.removeprefix("rows_"): table for name, table in tensors.items() if name.startswith("rows_")}
     return Reference(rows=rows, **{name: tensors[name] for name in REFERENCE_COLUMNS})
-
-
-def _golden_block(tensors: dict[str, NDArray[Any]], config: Config) -> TileBlock:
-    parts = {name: tensors[f"golden_{name}"] for name in GOLDEN_PARTS}
-    return TileBlock(size=config.tiles.size, valid=tensors["golden_valid"].astype(bool), **parts)
 
 
 def _tail(calibrator: Calibrator) -> dict[str, float]:
@@ -160,9 +158,7 @@ def _read_files(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
     try:
         content = {"model.json": (folder / "model.json").read_bytes()}
         tree = json.loads(content["model.json"])
-        if not isinstance(tree, dict) or tree.get("schema_version") != SCHEMA_VERSION:
-            found = tree.get("schema_version") if isinstance(tree, dict) else None
-            raise ModelError(folder, f"has schema {found}, this geoanom reads {SCHEMA_VERSION}", "use the geoanom that made it")
+        _check_schema(tree, folder)
         for name, digest in tree["sha256"].items():
             if name not in ("weights.safetensors", "head.safetensors", "reference.safetensors"):
                 raise ModelError(folder, f"names an unknown file {name!r}", "fit the model again")
@@ -174,6 +170,16 @@ def _read_files(folder: Path) -> tuple[dict[str, bytes], dict[str, Any]]:
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(folder, f"is not a readable model ({error})", "fit the model again") from error
     return content, tree
+
+
+def _check_schema(tree: Any, folder: Path) -> None:
+    found = tree.get("schema_version") if isinstance(tree, dict) else None
+    if not isinstance(found, int) or found < 1:
+        raise ModelError(folder, "has a model.json that does not say its schema", "fit the model again")
+    if found > SCHEMA_VERSION:
+        raise ModelError(folder, f"has schema {found}, newer than the {SCHEMA_VERSION} that this geoanom reads", "upgrade geoanom")
+    if found < SCHEMA_VERSION:
+        raise ModelError(folder, f"has schema {found}, older than the {SCHEMA_VERSION} that this geoanom reads", "fit the model again")
 
 
 def _config_of(tree: dict[str, Any], folder: Path) -> Config:

@@ -109,6 +109,10 @@ class Model:
     """The bands it was fitted on."""
     band_count: int
     """Bands in the files it was fitted on, used or not."""
+    resolution_m: float | None
+    """Side of a pixel in metres; None where it was fitted in pixel space."""
+    dtype: str
+    """Type of the values it was fitted on."""
     fold_tiles: int
     """Side, in tiles, of the checkerboard squares that make the two halves."""
     embedder: Embedder

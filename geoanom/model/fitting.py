@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +20,9 @@ from geoanom.embed.threads import one_thread
 from geoanom.errors import ConfigError, SceneError
 from geoanom.model.bundle import with_model_id
 from geoanom.model.core import BandStatistics, Golden, Model, Reference, TrainingScene, encode, raw_scores, window_geometry
+from geoanom.model.harmony import in_harmony
+from geoanom.model.partials import Partials, kept_or_passing
+from geoanom.model.radiometry import fit_radiometry
 from geoanom.model.sampling import chooser, draw_sample, refuse_small_sample, views_of, wanted_blocks
 from geoanom.raster.blocks import stream_tiles
 from geoanom.raster.normalize import fit_normalizer
@@ -29,14 +31,19 @@ from geoanom.raster.scene import open_scene
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    import torch
     from numpy.typing import NDArray
     from torch import Tensor
 
     from geoanom.config import Config
     from geoanom.detect.ensemble import Jury
+    from geoanom.embed.backbones import Backbone
     from geoanom.embed.finetune import Crops
+    from geoanom.model.harmony import Harmony
+    from geoanom.model.radiometry import Radiometry
     from geoanom.model.sampling import Sample
     from geoanom.raster.blocks import TileBlock
+    from geoanom.raster.normalize import Normalizer
     from geoanom.raster.scene import Scene
 
 MAX_WINDOWS = 100_000
@@ -44,61 +51,66 @@ MAX_WINDOWS = 100_000
 
 
 @one_thread()
-def fit_model(scenes: Sequence[Scene], config: Config) -> Model:
+def fit_model(scenes: Sequence[Scene], config: Config, resume: Path | None = None) -> Model:
     """Fit a model on scenes with the same bands, in two passes over their pixels, or three where the backbone is fine-tuned.
 
+    Memory does not grow with the number of scenes, but for their names; the model is the same whatever their order.
+
+    Args:
+        scenes: with the same bands.
+        config: of the model.
+        resume: a folder for what was computed of each scene; a fit that was interrupted goes on from there.
+
     Raises:
-        SceneError: the scenes' bands differ, or too few tiles are usable.
+        SceneError: the scenes' bands, values or resolutions differ, or too few tiles are usable.
         ConfigError: a part of the model cannot be built.
         InputError: the labels cannot be used.
+        OutputError: partial results could not be written.
     """
-    scenes = sorted(scenes, key=lambda scene: scene.digest)
-    _check_same_bands(scenes)
-    bare = _without_heads(scenes, config)
+    harmony = in_harmony(scenes, config)
+    device = pick_device(config.runtime.device)  # what cannot be built is told before anything is read
+    backbone = build_backbone(config.embed, len(harmony.bands), config.tiles.size).to(device)
+    with kept_or_passing(resume) as tables:
+        radiometry = fit_radiometry(harmony.scenes, config, tables)
+    bare = _without_heads(radiometry.pooled, backbone, device, config)
     if config.embed.fine_tune.epochs:
-        _fine_tune(bare, scenes, config)
-    sample = _sample(scenes, config, bare)
+        _fine_tune(bare, radiometry, harmony.scenes, config)
+    sample = _sample(harmony.scenes, config, bare, radiometry, Partials(resume) if resume else None)
+    return with_model_id(_model_of(sample, harmony, bare, config))
+
+
+def _model_of(sample: Sample, harmony: Harmony, bare: Embedder, config: Config) -> Model:
+    """The model of sampled tiles: heads, detectors, calibration."""
     fold_tiles = _fold_tiles(sample, config.fit.fold_tiles)
     halves = half_of(sample.rows, sample.cols, fold_tiles)
-    embedder = _with_heads(bare, scenes, sample, halves, config)
+    embedder = _with_heads(bare, harmony.scenes, sample, halves, config)
     rows = _detector_rows(embedder, sample, halves, config)
     jury = fit_jury(config.detect.members, rows, halves, config.seed)
     encoded = replace(embedder.encode(sample.features, sample.valid, halves), windows=sample.windows)
     raw = raw_scores(jury, encoded, halves, reconstruction=config.detect.reconstruction)
     least = _least_scales(embedder, {name: table.shape[-1] for name, table in rows.items()}, config)
     ensemble = fit_ensemble(raw, np.array(config.detect.weights), config.calibrate, least)
-    model = Model(
+    return Model(
         model_id="",
         config=config,
-        bands=scenes[0].bands,
-        band_count=scenes[0].band_count,
+        bands=harmony.bands,
+        band_count=harmony.scenes[0].band_count,
+        resolution_m=harmony.resolution_m,
+        dtype=harmony.dtype,
         fold_tiles=fold_tiles,
         embedder=embedder,
         reference=_reference(sample, rows, halves, ensemble.judge(raw).p_value),
         jury=jury,
         ensemble=ensemble,
         band_statistics=_band_statistics(sample.statistics),
-        scenes=tuple(TrainingScene(scene.name, scene.digest) for scene in scenes),
+        scenes=tuple(TrainingScene(scene.name, scene.digest) for scene in harmony.scenes),
         golden=_golden(sample.golden, embedder, jury, fold_tiles, reconstruction=config.detect.reconstruction),
     )
-    return with_model_id(model)
 
 
-def _check_same_bands(scenes: Sequence[Scene]) -> None:
-    first = [band.index for band in scenes[0].bands]
-    for scene in scenes[1:]:
-        if [band.index for band in scene.bands] != first or scene.band_count != scenes[0].band_count:
-            wrong = (
-                f"has {len(scene.bands)} usable bands of {scene.band_count}, {scenes[0].name} has {len(first)} of {scenes[0].band_count}"
-            )
-            raise SceneError(scene.uri, wrong, "choose common ones with --bands")
-
-
-def _without_heads(scenes: Sequence[Scene], config: Config) -> Embedder:
-    device = pick_device(config.runtime.device)
-    backbone = build_backbone(config.embed, len(scenes[0].bands), config.tiles.size).to(device)
+def _without_heads(normalizer: Normalizer, backbone: Backbone, device: torch.device, config: Config) -> Embedder:
     return Embedder(
-        normalizer=fit_normalizer(scenes, config),
+        normalizer=normalizer,
         backbone=backbone,
         heads=(),
         settings=config.embed,
@@ -107,28 +119,39 @@ def _without_heads(scenes: Sequence[Scene], config: Config) -> Embedder:
     )
 
 
-def _fine_tune(bare: Embedder, scenes: Sequence[Scene], config: Config) -> None:
+def _fine_tune(bare: Embedder, radiometry: Radiometry, scenes: Sequence[Scene], config: Config) -> None:
     refuse_what_cannot_be_tuned(bare)
-    crops = _crops(bare, scenes, config)
+    crops = _crops(radiometry, scenes, config)
     if crops is not None and len(crops) > 1:  # of fewer no model can be fitted, which the sample is going to say
         fine_tune(bare, crops, config.seed)
 
 
-def _crops(bare: Embedder, scenes: Sequence[Scene], config: Config) -> Crops | None:
+def _crops(radiometry: Radiometry, scenes: Sequence[Scene], config: Config) -> Crops | None:
     """A few tiles of as many of the sample's blocks as there may be tiles."""
     most, block_tiles = most_crops(config.embed, len(scenes[0].bands), config.tiles.size), scenes[0].grid(config).block_tiles
     if most == 1:
         raise ConfigError("embed.fine_tune.epochs", "tiles of this size and number of bands are too large to learn from", "set it to 0")
-    masks = wanted_blocks(scenes, config, min(config.fit.max_tiles, most * block_tiles**2))
-    streams = (stream_tiles(s, s.grid(config), config, wanted=chooser(mask)) for s, mask in zip(scenes, masks, strict=True))
-    per_block = max(1, most // sum(int(mask.sum()) for mask in masks))
-    return collect_crops(chain.from_iterable(streams), bare.normalizer, per_block, config.seed)
+    wanted = wanted_blocks(scenes, config, min(config.fit.max_tiles, most * block_tiles**2))
+    per_block = max(1, most // sum(int(mask.sum()) for _, mask in wanted))
+    found = [_crops_of(scenes[place], mask, radiometry, config, per_block) for place, mask in wanted]
+    return _joined_crops([crops for crops in found if crops is not None])
 
 
-def _sample(scenes: Sequence[Scene], config: Config, bare: Embedder) -> Sample:
+def _crops_of(scene: Scene, mask: NDArray[np.bool_], radiometry: Radiometry, config: Config, per_block: int) -> Crops | None:
+    tiles = stream_tiles(scene, scene.grid(config), config, wanted=chooser(mask))
+    return collect_crops(tiles, radiometry.of(scene), per_block, config.seed)
+
+
+def _joined_crops(parts: Sequence[Crops]) -> Crops | None:
+    if not parts:
+        return None
+    return replace(parts[0], pixels=joined([part.pixels for part in parts]), valid=joined([part.valid for part in parts]))
+
+
+def _sample(scenes: Sequence[Scene], config: Config, bare: Embedder, radiometry: Radiometry, partials: Partials | None) -> Sample:
     head = config.embed.head
-    trained_here = head.path is None and head.train_on == "scene"
-    sample = draw_sample(scenes, config, bare, with_views=trained_here and learns_from_views(bare))
+    with_views = head.path is None and head.train_on == "scene" and learns_from_views(bare)
+    sample = draw_sample(scenes, config, bare, with_views=with_views, own=radiometry.own, partials=partials)
     if len(sample) < config.fit.min_tiles:
         refuse_small_sample(scenes, len(sample), config)
     return sample

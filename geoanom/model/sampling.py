@@ -2,40 +2,47 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, NoReturn
+import hashlib
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from tqdm import tqdm
 
+from geoanom.embed.arrays import tensor_of
 from geoanom.embed.augment import seed_of
 from geoanom.embed.embedder import in_batches, joined
+from geoanom.embed.heads import backbone_bytes
 from geoanom.embed.threads import side_by_side
 from geoanom.embed.windows import n_columns
 from geoanom.errors import SceneError
 from geoanom.model.core import band_statistics
+from geoanom.model.partials import made_of
+from geoanom.model.tensors import golden_block, golden_tensors
 from geoanom.raster.blocks import stream_tiles
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from numpy.typing import NDArray
     from torch import Tensor
 
     from geoanom.config import Config
     from geoanom.embed.embedder import Embedder
+    from geoanom.model.partials import Partials, Tensors
     from geoanom.raster.blocks import TileBlock
+    from geoanom.raster.normalize import Normalizer
     from geoanom.raster.scene import Scene
 
 MAX_SAMPLE_BYTES = 2**30
 N_GOLDEN = 4
-COLUMNS = ("valid", "rows", "cols", "scene", "statistics", "windows")
+COLUMNS = ("valid", "rows", "cols", "statistics", "windows")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Batch:
-    """What is kept of n tiles."""
+    """What is kept of n tiles of one scene."""
 
     features: Tensor
     """(n, ...)."""
@@ -47,8 +54,6 @@ class Batch:
     """(n,) tile rows."""
     cols: NDArray[np.int64]
     """(n,) tile columns."""
-    scene: NDArray[np.int64]
-    """(n,) position in the scenes, in the order of their digests."""
     statistics: NDArray[np.float64]
     """(n, 2 * band) mean and deviation of each band."""
     windows: NDArray[np.float16]
@@ -63,41 +68,64 @@ class Batch:
 class Sample(Batch):
     """Tiles of the training scenes, in the order of scene digest, row, column."""
 
+    scene: NDArray[np.int64]
+    """(n,) position in the scenes, in the order of their digests."""
     golden: TileBlock
     """A few of them with their pixels."""
 
 
-def draw_sample(scenes: Sequence[Scene], config: Config, embedder: Embedder, *, with_views: bool) -> Sample:
+def draw_sample(
+    scenes: Sequence[Scene],
+    config: Config,
+    embedder: Embedder,
+    *,
+    with_views: bool,
+    own: Mapping[str, Normalizer] | None = None,
+    partials: Partials | None = None,
+) -> Sample:
     """Features of the tiles of randomly chosen blocks, at most `fit.max_tiles`, the same whatever the order of the scenes.
+
+    A scene without a chosen block is not read. What is in memory at once depends on the bound and not on the number of scenes.
 
     Args:
         scenes: in the order of their digests.
         config: how much is drawn, and the seed.
         embedder: without heads.
         with_views: take the features of another view of every tile, too.
+        own: the normalizers of scenes by digest, for those that the embedder's is not meant for.
+        partials: where each scene's part is kept, if the sample is to be resumed after an interruption.
 
     Raises:
         SceneError: no tile is usable.
+        OutputError: a part could not be kept.
     """
-    bytes_each = 4 * int(np.prod(embedder.backbone.n_features)) * (2 if with_views else 1)
-    if embedder.geometry is not None:
-        bytes_each += 2 * embedder.geometry.side**2 * n_columns(len(scenes[0].bands))
-    wanted = wanted_blocks(scenes, config, min(config.fit.max_tiles, MAX_SAMPLE_BYTES // bytes_each))
-    batches: list[Batch] = []
+    places: list[NDArray[np.int64]] = []
+    parts: list[Batch] = []
     golden: TileBlock | None = None
-    with tqdm(total=sum(int(mask.sum()) for mask in wanted), desc="fitting", unit="block", disable=None) as progress:
-        for place, (scene, mask) in enumerate(zip(scenes, wanted, strict=True)):
-            tiles = stream_tiles(scene, scene.grid(config), config, wanted=chooser(mask))
-            look = partial(_look, embedder, place, _seeds(scene, config) if with_views else None)
-            lists = in_batches(tiles, config.embed.batch_size)
-            for blocks, batch in side_by_side(look, lists, threads=config.runtime.threads, device=embedder.device):
-                golden = golden or _few_tiles(blocks[0])
-                batches.append(batch)
-                progress.update(len(blocks))
+    wanted = wanted_blocks(scenes, config, _most_tiles(scenes[0], config, embedder, with_views=with_views))
+    with tqdm(total=sum(int(mask.sum()) for _, mask in wanted), desc="fitting", unit="block", disable=None) as progress:
+        look = _Look(config=config, embedder=embedder, with_views=with_views, partials=partials, tell=progress.update)
+        for place, mask in wanted:
+            normalizer = (own or {}).get(scenes[place].digest, embedder.normalizer)
+            tensors = look.at(scenes[place], mask, normalizer, with_golden=golden is None)
+            if tensors:
+                golden = golden or golden_block(tensors, config.tiles.size)
+                parts.append(_batch_of(tensors))
+                places.append(np.full(len(parts[-1]), place))
     if golden is None:
         refuse_small_sample(scenes, 0, config)
-    columns = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in COLUMNS}
-    return Sample(features=joined([batch.features for batch in batches]), views=views_of(batches), golden=golden, **columns)
+    columns = {name: np.concatenate([getattr(part, name) for part in parts]) for name in COLUMNS}
+    return Sample(
+        features=joined([part.features for part in parts]), views=views_of(parts), scene=np.concatenate(places), golden=golden, **columns
+    )
+
+
+def _most_tiles(scene: Scene, config: Config, embedder: Embedder, *, with_views: bool) -> int:
+    """Bound on the sample's tiles."""
+    bytes_each = 4 * int(np.prod(embedder.backbone.n_features)) * (2 if with_views else 1)
+    if embedder.geometry is not None:
+        bytes_each += 2 * embedder.geometry.side**2 * n_columns(len(scene.bands))
+    return min(config.fit.max_tiles, MAX_SAMPLE_BYTES // bytes_each)
 
 
 def views_of(batches: Sequence[Batch]) -> Tensor | None:
@@ -121,8 +149,71 @@ def refuse_small_sample(scenes: Sequence[Scene], n_tiles: int, config: Config) -
     raise SceneError(name, wrong, "use a smaller --tile-size or --stride, more scenes, or a lower tiles.min_valid_fraction")
 
 
-def _look(embedder: Embedder, place: int, seeds: tuple[int, int] | None, blocks: list[TileBlock]) -> tuple[list[TileBlock], Batch]:
-    """What is kept of the tiles of some blocks; `place` is the position of their scene."""
+@dataclass(frozen=True, kw_only=True)
+class _Look:
+    """How the chosen tiles of a scene become arrays."""
+
+    config: Config
+    embedder: Embedder
+    with_views: bool
+    partials: Partials | None
+    tell: Callable[[int], object]
+    """Is told how many blocks are done."""
+
+    def at(self, scene: Scene, mask: NDArray[np.bool_], normalizer: Normalizer, *, with_golden: bool) -> Tensors:
+        """The arrays by name of the tiles of some blocks of a scene, and a few with their pixels; none where no tile is usable."""
+        here = replace(self.embedder, normalizer=normalizer)
+
+        def compute() -> Tensors:
+            return self._compute(scene, mask, here, with_golden=with_golden)
+
+        if self.partials is None:
+            return compute()
+        identity = {**made_of(scene, self.config), **self._identity, "normalizer": asdict(normalizer), "golden": with_golden}
+        return self.partials.of("sample", {**identity, "blocks": np.flatnonzero(mask).tolist()}, compute)
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        return {
+            "backbone": hashlib.sha256(backbone_bytes(self.embedder.backbone)).hexdigest(),
+            "device": self.embedder.device.type,
+            "embed": self.config.embed.model_dump(mode="json"),
+            "tiles": self.config.tiles.model_dump(mode="json"),
+            "views": self.with_views,
+            "windows": None if self.embedder.geometry is None else asdict(self.embedder.geometry),
+        }
+
+    def _compute(self, scene: Scene, mask: NDArray[np.bool_], here: Embedder, *, with_golden: bool) -> Tensors:
+        tiles = stream_tiles(scene, scene.grid(self.config), self.config, wanted=chooser(mask))
+        look = partial(_look, here, _seeds(scene, self.config) if self.with_views else None)
+        lists = in_batches(tiles, self.config.embed.batch_size)
+        batches: list[Batch] = []
+        golden: Tensors = {}
+        for blocks, batch in side_by_side(look, lists, threads=self.config.runtime.threads, device=here.device):
+            if with_golden and not golden:
+                golden = golden_tensors(_few_tiles(blocks[0]))
+            batches.append(batch)
+            self.tell(len(blocks))
+        return {**_tensors_of(batches), **golden}
+
+
+def _tensors_of(batches: Sequence[Batch]) -> Tensors:
+    """Batches of one scene as arrays by name; none where there are no batches."""
+    if not batches:
+        return {}
+    views = views_of(batches)
+    columns = {name: np.concatenate([getattr(batch, name) for batch in batches]) for name in COLUMNS}
+    features = joined([batch.features for batch in batches]).numpy()
+    return {**columns, "features": features, **({} if views is None else {"views": views.numpy()})}
+
+
+def _batch_of(tensors: Tensors) -> Batch:
+    views = tensor_of(tensors["views"]) if "views" in tensors else None
+    return Batch(features=tensor_of(tensors["features"]), views=views, **{name: tensors[name] for name in COLUMNS})
+
+
+def _look(embedder: Embedder, seeds: tuple[int, int] | None, blocks: list[TileBlock]) -> tuple[list[TileBlock], Batch]:
+    """What is kept of the tiles of some blocks."""
     rows, cols = (np.concatenate([getattr(block, name) for block in blocks]) for name in ("rows", "cols"))
     windows = embedder.windows(blocks)
     return blocks, Batch(
@@ -133,7 +224,6 @@ def _look(embedder: Embedder, place: int, seeds: tuple[int, int] | None, blocks:
         else np.ones((len(rows), 1, 1), bool),
         rows=rows,
         cols=cols,
-        scene=np.full(len(rows), place),
         statistics=np.concatenate([band_statistics(block, embedder.normalizer) for block in blocks]),
         windows=np.empty((len(rows), 0), np.float16) if windows is None else windows,
     )
@@ -144,17 +234,26 @@ def _seeds(scene: Scene, config: Config) -> tuple[int, int]:
     return config.seed, int(scene.digest[:15], 16)
 
 
-def wanted_blocks(scenes: Sequence[Scene], config: Config, limit_tiles: int) -> list[NDArray[np.bool_]]:
-    """For each scene a mask of its blocks with the sampled ones: those with the smallest random numbers."""
-    draws = []
+def wanted_blocks(scenes: Sequence[Scene], config: Config, limit_tiles: int) -> list[tuple[int, NDArray[np.bool_]]]:
+    """The scenes of which blocks are sampled, each as its position and a mask of its blocks: those with the smallest random numbers.
+
+    The numbers are drawn twice, so that no more of them are in memory than are wanted.
+    """
+    limit = max(1, limit_tiles // scenes[0].grid(config).block_tiles ** 2)
+    smallest = np.empty(0)
     for scene in scenes:
-        grid = scene.grid(config)
-        shape = (-(-grid.n_rows // grid.block_tiles), -(-grid.n_cols // grid.block_tiles))
-        draws.append(np.random.default_rng(_seeds(scene, config)).random(shape))
-    pooled = np.concatenate([draw.ravel() for draw in draws])
-    limit = max(1, limit_tiles // grid.block_tiles**2)
-    bound = np.partition(pooled, limit - 1)[limit - 1] if len(pooled) > limit else 1.0
-    return [draw <= bound for draw in draws]
+        pooled = np.concatenate([smallest, _draws(scene, config).ravel()])
+        smallest = np.partition(pooled, limit - 1)[:limit] if len(pooled) > limit else pooled
+    bound = smallest.max() if len(smallest) == limit else 1.0
+    masks = ((place, _draws(scene, config) <= bound) for place, scene in enumerate(scenes))
+    return [(place, mask) for place, mask in masks if mask.any()]
+
+
+def _draws(scene: Scene, config: Config) -> NDArray[np.float64]:
+    """One random number for each block (row, col) of a scene."""
+    grid = scene.grid(config)
+    shape = (-(-grid.n_rows // grid.block_tiles), -(-grid.n_cols // grid.block_tiles))
+    return np.random.default_rng(_seeds(scene, config)).random(shape)
 
 
 def chooser(mask: NDArray[np.bool_]) -> Callable[[int, int], bool]:

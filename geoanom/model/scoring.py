@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,6 +19,8 @@ from geoanom.layer.pixelerror import PixelErrors, PixelErrorWriter
 from geoanom.layer.scoremap import ScoreMap
 from geoanom.layer.windowmap import WindowMap
 from geoanom.model.core import band_statistics
+from geoanom.model.harmony import matched
+from geoanom.model.radiometry import normalizer_for
 from geoanom.raster.blocks import Panel, Tally, stream_tiles
 
 if TYPE_CHECKING:
@@ -80,23 +82,24 @@ def score_scene(scene: Scene, model: Model, config: Config, workdir: Path, *, wa
     """Score every tile of a scene that has enough valid pixels.
 
     Args:
-        scene: with the bands that the model was fitted on.
+        scene: opened with the bands that the model was fitted on; it is brought to the model's resolution if the settings allow it.
         model: frozen.
         config: what may be opened and how it is read; the rest is the model's.
         workdir: where the pixel errors are kept, for as long as the score map is used.
         watch: is shown every panel of pixels as it comes by.
 
     Raises:
-        SceneError: the bands differ, or no tile can be scored.
+        SceneError: the bands, the values or the resolution are not the model's, or no tile can be scored.
     """
-    _check_bands(scene, model)
+    scene = matched(scene, model, config)
+    judge = replace(model, embedder=replace(model.embedder, normalizer=normalizer_for(scene, model, config)))
     columns = _Columns(scene.grid(model.config), model)
     path = workdir / f"{scene.digest[:16]}.tif"
     if model.embedder.backbone.in_pixels:
         with PixelErrorWriter(path, scene.grid(model.config)) as writer:
-            tally = _walk(scene, model, config, columns, watch=watch, writer=writer)
+            tally = _walk(scene, judge, config, columns, watch=watch, writer=writer)
     else:
-        tally = _walk(scene, model, config, columns, watch=watch)
+        tally = _walk(scene, judge, config, columns, watch=watch)
     if not columns.scored.any():
         _refuse_unscored(scene, model)
     errors = PixelErrors(path) if model.embedder.backbone.in_pixels else None
@@ -162,13 +165,6 @@ def _score_map(scene: Scene, model: Model, columns: _Columns, tally: Tally, erro
 
 def _window_map(grid: TileGrid, windows: NDArray[np.float16]) -> WindowMap:
     return WindowMap(grid=grid, values=windows.reshape(grid.n_rows, grid.n_cols, *windows.shape[1:]))
-
-
-def _check_bands(scene: Scene, model: Model) -> None:
-    chosen = model.config.bands is not None
-    if len(scene.bands) != len(model.bands) or (not chosen and scene.band_count != model.band_count):
-        wrong = f"has {scene.band_count} bands, the model was fitted on {len(model.bands)} of {model.band_count}"
-        raise SceneError(scene.uri, wrong, "fit a model on bands that both have, with --bands")
 
 
 def _refuse_unscored(scene: Scene, model: Model) -> None:

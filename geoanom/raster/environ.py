@@ -21,6 +21,9 @@ LOCKED = {
 }
 """Options that the caller's environment cannot loosen."""
 
+TRIES = 3
+"""How often a request is sent before it counts as failed."""
+
 
 def lock_down(*, allow_vrt: bool = False) -> None:
     """Set GDAL's options for this process; works only before rasterio is first imported.
@@ -33,3 +36,25 @@ def lock_down(*, allow_vrt: bool = False) -> None:
     os.environ.setdefault("GDAL_CACHEMAX", "64")
     # Every source checks the georeference itself and says what is missing; rasterio's warning would only say it again.
     warnings.filterwarnings("ignore", message=".*has no geotransform.*", category=UserWarning)
+
+
+def remote_options(path: str, timeout_s: float) -> dict[str, str]:
+    """GDAL's options for reading one remote file and nothing else.
+
+    They belong into a `rasterio.Env` of a thread other than the main one, whose options would hold for all threads.
+
+    Args:
+        path: the file as GDAL names it, such as ``/vsicurl/https://host/scene.tif``.
+        timeout_s: longest time for a request, all tries together.
+    """
+    return {
+        "CPL_VSIL_CURL_ALLOWED_FILENAME": path,
+        "CPL_VSIL_CURL_NON_CACHED": path,  # what was read of a file before it was replaced must not be served again
+        "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
+        "GDAL_HTTP_TIMEOUT": f"{timeout_s / TRIES:.3f}",
+        "GDAL_HTTP_CONNECTTIMEOUT": f"{timeout_s / TRIES:.3f}",
+        "GDAL_HTTP_MAX_RETRY": str(TRIES - 1),
+        "GDAL_HTTP_RETRY_DELAY": "0.5",
+        "GDAL_HTTP_UNSAFESSL": "NO",
+        "GDAL_HTTP_NETRC": "NO",
+    }

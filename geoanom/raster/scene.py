@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from geoanom.errors import SceneError
-from geoanom.registry import SOURCES
+from geoanom.registry import REFINEMENTS, SOURCES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -100,7 +100,7 @@ class Scene:
 
 
 def open_scene(uri: str | PathLike[str], config: Config) -> Scene:
-    """Open a scene with the first source that knows it, and look for undeclared fill along its border.
+    """Open a scene with the first source that knows it, mask what its quality raster rejects, and look for undeclared fill.
 
     Raises:
         SceneError: it cannot be used; the message says why and what to do.
@@ -110,5 +110,7 @@ def open_scene(uri: str | PathLike[str], config: Config) -> Scene:
     for name in SOURCES.names():
         scene: Scene | None = SOURCES.load(name)(str(uri), config)
         if scene is not None:
+            for refinement in REFINEMENTS.names():
+                scene = REFINEMENTS.load(refinement)(scene, config)
             return with_border_fill(scene)
     raise SceneError(uri, "no source knows this kind of scene", "see geoanom list sources")

@@ -15,6 +15,7 @@ from rasterio.errors import RasterioError
 
 from geoanom.errors import SceneError
 from geoanom.sources.handle import block_parts, numpy_dtype
+from geoanom.sources.web import without_secrets
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -37,7 +38,9 @@ def check_local_path(uri: str) -> Path:
         SceneError: it is anything else; opening a FIFO, say, would wait for ever.
     """
     if uri.startswith("/vsi") or "://" in uri:
-        raise SceneError(uri, "remote and virtual paths are not opened", "download the file and name the local copy")
+        raise SceneError(without_secrets(uri), "remote and virtual paths are not opened", "download the file and name the local copy")
+    if not uri.isascii() and any("\ud800" <= c <= "\udfff" for c in uri):
+        raise SceneError(uri, "has a name that is not UTF-8, which GDAL cannot open", "rename it")
     path = Path(uri).absolute()  # so that no driver's prefix, such as GTIFF_DIR:, can stand at its start
     try:
         status = path.stat()
@@ -81,6 +84,23 @@ class FileState:
             raise SceneError(uri, "was replaced or changed while it was read", "run again when it is complete")
 
 
+def check_side_files(path: Path, beside: Iterable[Path], uri: str) -> None:
+    """Refuse what a file is read with (masks, headers, pixels of a second file) where it lies outside the file's folder.
+
+    Where the file is a link itself, so may be what lies beside it.
+
+    Raises:
+        SceneError: with the name of what lies elsewhere.
+    """
+    folder = path.resolve().parent
+    for other in beside:
+        linked_too = path.is_symlink() and other.absolute().parent == path.parent
+        if not linked_too and not other.resolve().is_relative_to(folder):
+            raise SceneError(
+                uri, f"is read with {other.name}, which lies outside its folder", "put that file itself beside it, or remove it"
+            )
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file's bytes, in hex."""
     with path.open("rb") as file:
@@ -116,14 +136,13 @@ def check_complete(src: rasterio.DatasetReader, uri: str) -> None:
     Raises:
         SceneError: the file is shorter than its pixels, or the mark of its end is missing.
     """
-    size = Path(src.name).stat().st_size
     if src.driver == "ENVI":
-        need = src.height * src.width * sum(numpy_dtype(dtype).itemsize for dtype in src.dtypes)
+        size, need = Path(src.name).stat().st_size, src.height * src.width * sum(numpy_dtype(dtype).itemsize for dtype in src.dtypes)
         if size < need:
             raise SceneError(uri, f"is truncated: it has {size} bytes, its pixels need {need}", "copy it again")
     if src.driver in END_MARKS:
         with Path(src.name).open("rb") as file:
-            file.seek(max(0, size - 4096))
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
             if END_MARKS[src.driver] not in file.read():
                 raise SceneError(uri, "is truncated: the mark of its end is missing", "copy it again")
 
@@ -166,7 +185,7 @@ class BlockMap:
         return [f"{missing} of {total} blocks were never written and are masked"] if missing else []
 
 
-def survey_blocks(src: rasterio.DatasetReader, indexes: tuple[int, ...], size_bytes: int) -> BlockMap:
+def survey_blocks(src: rasterio.DatasetReader, indexes: tuple[int, ...], size_bytes: int, uri: str = "") -> BlockMap:
     """Look up where a TIFF says its blocks are, without reading them; other formats have no bad blocks to report.
 
     GDAL serves an absent block as zeros that its mask calls valid.
@@ -177,17 +196,17 @@ def survey_blocks(src: rasterio.DatasetReader, indexes: tuple[int, ...], size_by
     if src.driver != "GTiff":
         return BlockMap(block_height, block_width, absent, damaged)
     if absent.size * len(indexes) > MAX_BLOCKS:
-        raise SceneError(src.name, f"has {absent.size} blocks a band, too many to check", "retile it with larger blocks")
+        raise SceneError(uri or src.name, f"has {absent.size} blocks a band, too many to check", "retile it with larger blocks")
     separate = src.interleaving is Interleaving.band
     for band in indexes if separate else indexes[:1]:
         for place in np.ndindex(*shape):
-            start, length = _block_extent(src, band, place)
+            start, length = block_extent(src, band, place)
             absent[place] |= start == 0 or length == 0
             damaged[place] |= start + length > size_bytes
     return BlockMap(block_height, block_width, absent, damaged)
 
 
-def _block_extent(src: rasterio.DatasetReader, band: int, place: tuple[int, ...]) -> tuple[int, int]:
+def block_extent(src: rasterio.DatasetReader, band: int, place: tuple[int, ...]) -> tuple[int, int]:
     """Offset and size in bytes of a block; (0, 0) when it is absent."""
     row, col = place
     try:

@@ -1,0 +1,1 @@
+"""Archives: which scenes there are, what became of each, and who works on them."""

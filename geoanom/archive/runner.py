@@ -1,0 +1,219 @@
+"""Working through an archive: what is still to be done is done, and nothing is done twice."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from geoanom.archive.identity import parts_of, stamp_of
+from geoanom.archive.ledger import SCORED, SETTLED, Row
+from geoanom.archive.outputs import intact, layer_names, remove_outputs
+from geoanom.archive.survey import Survey
+from geoanom.archive.work import Finished, Lost, Result, Started, Task, code_of
+from geoanom.errors import SceneError
+from geoanom.sources.remote import is_remote
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from geoanom.archive.ledger import Ledger
+    from geoanom.archive.progress import Watcher
+    from geoanom.archive.survey import Surveyed
+    from geoanom.archive.work import Event, Executor
+    from geoanom.config import Config
+    from geoanom.errors import GeoanomError
+    from geoanom.sources.catalog import Catalog, Entry
+
+TICK_S = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is to be done, and how far a scene may go."""
+
+    catalog: Catalog
+    config: Config
+    """What may be opened."""
+    folder: Path
+    """For the outputs."""
+    recipe: str
+    """Model, settings and version: scenes scored with another one are done again."""
+    max_attempts: int
+    """Workers that a scene may take down."""
+    retry: bool = False
+    """Try again what was refused or quarantined."""
+
+
+@dataclass
+class Run:
+    """One run over an archive."""
+
+    plan: Plan
+    ledger: Ledger
+    executor: Executor
+    watcher: Watcher
+    stopped: Callable[[], bool]
+    """Asked often; the run ends cleanly as soon as it says True."""
+    rows: dict[str, Row] = field(default_factory=dict)
+    _busy: set[str] = field(default_factory=set)
+    _again: deque[str] = field(default_factory=deque)
+    """Scenes whose worker went down."""
+    _originals: dict[str, str] = field(default_factory=dict)
+    """Digest to the one scene with this content that is scored."""
+    _names: dict[str, str] = field(default_factory=dict)
+    """Scene to its layer."""
+    _entries: dict[str, Entry] = field(default_factory=dict)
+    _fatal: GeoanomError | None = None
+
+    def work(self) -> None:
+        """Do what is to be done, until all is done, the run is stopped, or nothing more can be.
+
+        Raises:
+            GeoanomError: outputs or ledger cannot be written, the model cannot be used, the workers are gone; what is finished is kept.
+        """
+        self.rows = self.ledger.rows()
+        self._release()
+        self._originals = {row.digest: row.name for row in self.rows.values() if row.state in SCORED and self._is_current(row)}
+        self._names, self._entries = layer_names(self.plan.catalog), {entry.name: entry for entry in self.plan.catalog.entries}
+        survey = Survey(self.plan.catalog, self.rows, self.plan.config)
+        try:
+            while not self.stopped() and self._fatal is None and not self._is_over(survey):
+                self._feed(survey)
+                self._listen()
+        finally:
+            survey.close()
+            self._release()
+        if self._fatal is not None:
+            raise self._fatal
+
+    def _is_over(self, survey: Survey) -> bool:
+        return survey.exhausted and not self._busy and not self._again
+
+    def _feed(self, survey: Survey) -> None:
+        """Hand out scenes until all workers have one."""
+        while len(self._busy) < self.executor.capacity:
+            name = self._again.popleft() if self._again else self._next_wanted(survey)
+            if name is None:
+                return
+            self._busy.add(name)
+            self.executor.submit(Task(name=name, uri=self._entries[name].uri, layer=self._names[name]))
+
+    def _next_wanted(self, survey: Survey) -> str | None:
+        """The next scene that is to be scored; None where none is known yet."""
+        scene = survey.take()
+        while scene is not None and not self.stopped():
+            if self._wants(scene):
+                return scene.entry.name
+            scene = survey.take()
+        return None
+
+    def _listen(self) -> None:
+        if not self._busy:
+            time.sleep(TICK_S)
+        for event in self.executor.wait(TICK_S) if self._busy else ():
+            self._hear(event)
+        self.watcher.tick(self.rows)
+
+    def _release(self) -> None:
+        """What was under way, here or in a run that was cut off, is to be done."""
+        self._put(*(row.moved_to("pending", worker=None) for row in self.rows.values() if row.state == "running"))
+
+    def _is_current(self, row: Row) -> bool:
+        return row.recipe == self.plan.recipe and bool(row.digest)
+
+    def _wants(self, scene: Surveyed) -> bool:
+        """Note a scene as it is now; is it to be scored?"""
+        name = scene.entry.name
+        row = self.rows.get(name, Row(name=name))
+        original = self._original_of(scene)
+        if self._stands(row, scene, original):
+            self.watcher.tell("skipped", row)
+            return False
+        remove_outputs(self.plan.folder, row.outputs)
+        is_same = (row.stamp, row.recipe) == (scene.stamp, self.plan.recipe) and not self.plan.retry
+        fresh = row.cleared(keep_history=is_same, stamp=scene.stamp, digest=scene.digest, recipe=self.plan.recipe)
+        if scene.entry.refusal is not None:
+            self._put(fresh.moved_to("refused", **_complaint(scene.entry.refusal)))
+        elif original is not None:
+            self._put(fresh.moved_to("duplicate", duplicate_of=original))
+        else:
+            self._put(fresh.moved_to("pending"))
+            return True
+        self.watcher.tell("finished", self.rows[name])
+        return False
+
+    def _stands(self, row: Row, scene: Surveyed, original: str | None) -> bool:
+        """Is what the ledger says of a scene still so?"""
+        if row.recipe != self.plan.recipe or row.stamp != scene.stamp or row.state not in SETTLED or row.duplicate_of != original:
+            return False
+        return intact(self.plan.folder, row.outputs) if row.state in SCORED else row.state == "duplicate" or not self.plan.retry
+
+    def _original_of(self, scene: Surveyed) -> str | None:
+        """The other scene with the same content that is scored for both; None where this is the one."""
+        name = scene.entry.name
+        original = self._originals.get(scene.digest) if scene.digest else None
+        if original in (None, name) or not self._is_unchanged(self.rows[original or name]):
+            self._originals[scene.digest] = name
+            return None
+        return original
+
+    def _is_unchanged(self, row: Row) -> bool:
+        entry = self._entries.get(row.name)
+        if entry is not None and is_remote(entry.uri):
+            return True  # the reader has looked at the end
+        return entry is not None and stamp_of(parts_of(entry.uri)) == row.stamp
+
+    def _hear(self, event: Event) -> None:
+        row = self.rows[event.name]
+        if event.name not in self._busy:
+            return  # a start can be told after the end
+        if isinstance(event, Started):
+            kills = row.kills + (row.state == "running")  # begun again without an end: the worker before was lost
+            self._put(row.moved_to("running", worker=event.worker, attempts=row.attempts + 1, kills=kills))
+            self.watcher.tell("started", self.rows[event.name])
+        elif isinstance(event, Finished):
+            self._settle(row, event.result)
+        elif isinstance(event, Lost):
+            self._lose(row, event)
+
+    def _settle(self, row: Row, result: Result) -> None:
+        self._busy.discard(row.name)
+        if result.stops_run:
+            self._fatal = result.error
+            self._put(row.moved_to("pending", worker=None))
+            return
+        if not self._is_unchanged(row):
+            remove_outputs(self.plan.folder, result.outputs)
+            result = Result.of(SceneError(row.name, "was replaced or changed while it was scored", "run again when it is complete"))
+        attempts = row.attempts + (row.state != "running")  # where the start is told after the end
+        self._put(row.moved_to(result.state, worker=None, attempts=attempts, **result.kept(), **_complaint(result.error)))
+        self.watcher.tell("finished", self.rows[row.name])
+
+    def _lose(self, row: Row, event: Lost) -> None:
+        """A scene that took too long fails; one that took its worker down gets another, but not for ever."""
+        self._busy.discard(row.name)
+        kills = row.kills + (event.code != "timeout")
+        if event.code == "timeout":
+            self._put(row.moved_to("failed", worker=None, error_code=event.code, error_message=event.message))
+        elif kills >= self.plan.max_attempts:
+            message = f"{event.message}, {kills} times"
+            self._put(row.moved_to("quarantined", worker=None, kills=kills, error_code=event.code, error_message=message))
+        else:
+            self._put(row.moved_to("pending", worker=None, kills=kills))
+            self._again.append(row.name)
+        self.watcher.tell("lost", self.rows[row.name], event.message)
+
+    def _put(self, *rows: Row) -> None:
+        if rows:
+            self.ledger.put(*rows)
+            self.rows.update((row.name, row) for row in rows)
+
+
+def _complaint(error: GeoanomError | None) -> dict[str, str | None]:
+    """An error as the ledger keeps it: without the path, which is the row's name."""
+    if error is None:
+        return {"error_code": None, "error_message": None}
+    return {"error_code": code_of(error), "error_message": "; ".join(filter(None, (error.wrong, error.remedy)))}
