@@ -8,8 +8,9 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from geoanom.archive.archive import run_archive
     from geoanom.config import Config, load_config
-    from geoanom.errors import ConfigError, GeoanomError, InputError, ModelError, OutputError, SceneError
+    from geoanom.errors import ConfigError, GeoanomError, InputError, LockedError, ModelError, OutputError, SceneError
     from geoanom.layer.anomaly import Anomaly, AnomalyLayer
     from geoanom.layer.frame import to_geodataframe
     from geoanom.layer.scoremap import ScoreMap
@@ -26,6 +27,7 @@ _HOMES = {
     "ConfigError": "errors",
     "GeoanomError": "errors",
     "InputError": "errors",
+    "LockedError": "errors",
     "Model": "model",
     "ModelError": "errors",
     "Outcome": "pipeline",
@@ -41,6 +43,7 @@ _HOMES = {
     "load_config": "config",
     "load_model": "model.bundle",
     "open_scene": "raster.scene",
+    "run_archive": "archive.archive",
     "save_model": "model.bundle",
     "score": "pipeline",
     "to_geodataframe": "layer.frame",
@@ -53,6 +56,7 @@ __all__ = [
     "ConfigError",
     "GeoanomError",
     "InputError",
+    "LockedError",
     "Model",
     "ModelError",
     "Outcome",
@@ -68,6 +72,7 @@ __all__ = [
     "load_config",
     "load_model",
     "open_scene",
+    "run_archive",
     "save_model",
     "score",
     "to_geodataframe",

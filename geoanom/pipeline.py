@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from geoanom.config import Config
 from geoanom.detect.threshold import most_anomalous
-from geoanom.errors import ConfigError, GeoanomError, InputError
+from geoanom.errors import ConfigError, GeoanomError, InputError, SceneError
 from geoanom.layer.anomaly import AnomalyLayer, SceneSummary, anomalies_of
 from geoanom.layer.atomic import check_output
 from geoanom.layer.cog import write_heatmap
@@ -99,7 +99,7 @@ def fit(uris: Sequence[Uri], config: Config | None = None, resume: Path | None =
         config: of the model.
         resume: a folder for what was computed of each scene, by which the next call goes on after an interruption; saving the
             model as ``M`` removes it if its name is ``M.partial``.
-        lost: is given the errors of scenes that cannot be opened, which are then left out.
+        lost: is given the errors of scenes that cannot be used, which are then left out.
 
     Raises:
         InputError: a scene cannot be used, and `lost` is None: a model is not fitted on fewer scenes than were named.
@@ -109,9 +109,23 @@ def fit(uris: Sequence[Uri], config: Config | None = None, resume: Path | None =
     scenes, failures = open_scenes(uris, config)
     if failures and lost is None:
         raise failures[0]
-    if lost is not None:
-        lost += failures
-    return fit_model(scenes, config, resume)
+    if lost is None:
+        return fit_model(scenes, config, resume)
+    lost += failures
+    return _fit_on_usable(scenes, config, resume, lost)
+
+
+def _fit_on_usable(scenes: list[Scene], config: Config, resume: Path | None, lost: list[GeoanomError]) -> Model:
+    """Fit without the scenes that do not go with the others."""
+    while True:
+        try:
+            return fit_model(scenes, config, resume)
+        except SceneError as error:
+            rest = [scene for scene in scenes if scene.uri != error.subject]
+            if len(rest) in (0, len(scenes)):
+                raise
+            lost.append(error)
+            scenes = rest
 
 
 def score(uris: Sequence[Uri], model: Model, config: Config | None = None, outputs: Outputs | None = None) -> Outcome:

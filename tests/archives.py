@@ -34,11 +34,13 @@ def make_scenes(folder: Path, n: int, side: int = SIDE) -> list[Path]:
     return paths
 
 
-def start(*arguments: str | Path) -> subprocess.Popen[str]:
+def start(*arguments: str | Path, new_session: bool = False) -> subprocess.Popen[str]:
     """Start the program itself."""
     command = [sys.executable, "-m", "geoanom", *(str(argument) for argument in arguments)]
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT)
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env, cwd=ROOT, start_new_session=new_session
+    )
 
 
 def geoanom(*arguments: str | Path) -> tuple[int, str]:

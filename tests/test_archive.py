@@ -7,8 +7,11 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
-from contextlib import suppress
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,13 +22,18 @@ from archives import geoanom, layers, make_scenes, manifest, start, states
 
 from geoanom import pipeline
 from geoanom.archive.archive import run_archive, status_of
-from geoanom.archive.ledger import NAME
+from geoanom.archive.ledger import NAME, Row, open_ledger, read_ledger
 from geoanom.archive.local import LocalExecutor
-from geoanom.archive.work import Job, Lost, Task
-from geoanom.errors import InputError, LockedError, OutputError
+from geoanom.archive.lock import locked
+from geoanom.archive.merge import merge_layers
+from geoanom.archive.models import cached_model
+from geoanom.archive.progress import JsonLines, Metrics, Several
+from geoanom.archive.work import Finished, Job, Lost, Result, Task
+from geoanom.errors import InputError, LockedError, ModelError, OutputError, PartialError
 from geoanom.model.bundle import load_model, save_model
 
 if TYPE_CHECKING:
+    from geoanom.archive.work import Event
     from geoanom.config import Config
 
 TOP = "threshold.top=5"
@@ -113,11 +121,10 @@ def test_every_bad_scene_has_its_reason_and_every_good_one_its_layer(
     assert sum(scene["state"] == "done" for scene in by_path.values()) == 6
 
 
-@pytest.mark.parametrize("seed", [1, 2])
 def test_killing_the_run_at_any_moment_loses_nothing_and_doubles_nothing(
-    undisturbed: Path, good_scenes: Path, model_folder: Path, tmp_path: Path, seed: int
+    undisturbed: Path, good_scenes: Path, model_folder: Path, tmp_path: Path
 ) -> None:
-    moments = random.Random(seed)
+    moments = random.Random(1)
     for _ in range(3):
         process = start(*command(good_scenes, model_folder, tmp_path, "--workers", "2"))
         time.sleep(moments.uniform(1.0, 9.0))
@@ -202,19 +209,125 @@ def test_a_scene_whose_worker_dies_three_times_is_quarantined_and_the_rest_is_do
     assert errors.count("it is tried again") == 2
 
 
-@pytest.mark.parametrize(("setting", "value", "code"), [("memory_mb", 256, "memory"), ("scene_timeout_s", 0.05, "timeout")])
-def test_a_worker_that_is_too_large_or_too_slow_is_taken_down(
-    model_folder: Path, quick_config: Config, tmp_path: Path, sample_scene: Path, setting: str, value: float, code: str
+def next_end(executor: LocalExecutor) -> Event:
+    """How the next scene ends."""
+    while True:
+        for event in executor.wait(0.1):
+            if isinstance(event, Lost | Finished):
+                return event
+
+
+def test_a_worker_that_is_too_slow_is_taken_down_and_one_that_dies_idle_is_replaced(
+    model_folder: Path, quick_config: Config, tmp_path: Path, sample_scene: Path
 ) -> None:
-    executor = LocalExecutor(job_of(model_folder, tmp_path, quick_config), quick_config.archive.model_copy(update={setting: value}))
-    executor.submit(Task(name="a.tif", uri=str(sample_scene), layer="layers/a.geojson"))
-    lost = None
-    while lost is None:
-        lost = next((event for event in executor.wait(0.1) if isinstance(event, Lost)), None)
-    executor.close()
-    assert lost.code == code
+    executor = LocalExecutor(job_of(model_folder, tmp_path, quick_config), quick_config.archive.model_copy(update={"scene_timeout_s": 0.3}))
+    executor.submit(Task(name="slow.tif", uri=str(sample_scene), layer="layers/slow.geojson"))
+    lost = next_end(executor)
+    assert isinstance(lost, Lost)
+    assert lost.code == "timeout"
     assert not list(tmp_path.rglob("*.geojson"))
+    executor.close()
+    executor = LocalExecutor(job_of(model_folder, tmp_path, quick_config), quick_config.archive)
+    executor.submit(Task(name="missing.tif", uri="missing.tif", layer="layers/missing.geojson"))
+    assert isinstance(next_end(executor), Finished)
+    (idle,) = workers_of(os.getpid())
+    idle.kill()
+    os.waitid(os.P_PID, idle.pid, os.WEXITED | os.WNOWAIT)  # its end stays there for the executor
+    executor.submit(Task(name="bad.tif", uri="missing.tif", layer="layers/bad.geojson"))
+    assert isinstance(next_end(executor), Finished)
+    executor.close()
     assert workers_of(os.getpid()) == []
+
+
+def test_workers_that_outgrow_their_memory_before_they_begin_end_the_run_and_no_scene_is_to_blame(
+    good_scenes: Path, model_folder: Path, quick_config: Config, tmp_path: Path
+) -> None:
+    narrow = quick_config.model_copy(update={"archive": quick_config.archive.model_copy(update={"memory_mb": 256})})
+    with pytest.raises(PartialError, match="went down before it began: needed more than 256 MB"):
+        run_archive(str(good_scenes), model_folder, tmp_path, narrow)
+    assert set(states(tmp_path).values()) == {"pending"}
+
+
+def test_a_worker_refuses_another_version_and_a_model_of_newer_settings_is_refused_before_any_work(
+    good_scenes: Path, model_folder: Path, quick_config: Config, tmp_path: Path
+) -> None:
+    other = cached_model(replace(job_of(model_folder, tmp_path, quick_config), geoanom="0.0.1"))
+    assert isinstance(other, Result)
+    assert other.stops_run
+    assert "geoanom 0.0.1" in str(other.error)
+    newer = tmp_path / "newer"
+    shutil.copytree(model_folder, newer)
+    tree = json.loads((newer / "model.json").read_text())
+    tree["config"]["telepathy"] = True
+    (newer / "model.json").write_text(json.dumps(tree))
+    with pytest.raises(ModelError, match="settings that this geoanom does not know"):
+        run_archive(str(good_scenes), newer, tmp_path / "out", quick_config)
+
+
+def test_a_merge_is_whole_or_not_there(undisturbed: Path, tmp_path: Path) -> None:
+    shutil.copytree(undisturbed, tmp_path, dirs_exist_ok=True)
+    with closing(read_ledger(tmp_path)) as ledger:
+        rows = ledger.rows()
+    (tmp_path / "anomalies.gpkg").unlink()
+    asked = iter([False, False, True])
+    merge_layers(rows, tmp_path, lambda: next(asked))
+    assert not (tmp_path / "anomalies.gpkg").exists()
+    (tmp_path / "layers" / "scene_001.geojson").unlink()
+    with pytest.raises(OutputError, match=r"scene_001\.geojson: is gone"):
+        merge_layers(rows, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in undisturbed.iterdir()} - {"anomalies.gpkg"}
+
+
+def test_a_run_that_was_killed_has_no_workers_to_show(tmp_path: Path) -> None:
+    with closing(open_ledger(tmp_path)) as ledger:
+        ledger.put(Row(name="a.tif", state="running", worker="1"))
+    with locked(tmp_path):
+        assert [busy["scene"] for busy in status_of(tmp_path)["running"]] == ["a.tif"]
+    after = status_of(tmp_path)
+    assert after["running"] == []
+    assert after["totals"]["pending"] == 1
+
+
+def test_watchers_that_cannot_write_do_not_end_the_run(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    watcher = Several([JsonLines(os.fdopen(writing, "w", closefd=False)), Metrics(tmp_path / "missing folder" / "m.prom")])
+    watcher.tell("started", Row(name="a.tif"))
+    watcher.tick({})
+    watcher.close({})
+    os.close(writing)
+
+
+def test_a_worker_draws_no_bars_on_its_parents_terminal() -> None:
+    bars = "show_no_bars(); list(tqdm.tqdm([1], disable=None)); print('x', file=sys.stderr)"
+    program = f"import sys, tqdm; from geoanom.archive.local import show_no_bars; {bars}"
+    ours, terminal = os.openpty()
+    subprocess.run([sys.executable, "-c", program], stderr=terminal, check=True)
+    assert os.read(ours, 1000).split() == [b"x"]
+    os.close(ours)
+    os.close(terminal)
+
+
+def test_an_interruption_while_the_workers_are_young_ends_all_without_a_traceback(
+    good_scenes: Path, model_folder: Path, tmp_path: Path
+) -> None:
+    process = start(*command(good_scenes, model_folder, tmp_path, "--workers", "2"), new_session=True)
+    while process.poll() is None and not workers_of(process.pid):
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=20)
+    assert process.returncode == 128 + signal.SIGINT
+    assert errors.splitlines() == [f"{tmp_path}: {len(manifest(tmp_path)['scenes'])} pending; interrupted, run again to go on"]
+    assert not any(
+        "spawn_main" in " ".join(p.info["cmdline"] or ()) and getsid(p.pid) == process.pid for p in psutil.process_iter(["cmdline"])
+    )
+
+
+def getsid(pid: int) -> int:
+    """The session of a process; 0 when it is gone."""
+    with suppress(OSError):
+        return os.getsid(pid)
+    return 0
 
 
 def test_two_runs_on_one_folder_are_kept_apart(good_scenes: Path, model_folder: Path, quick_config: Config, tmp_path: Path) -> None:

@@ -81,6 +81,40 @@ def test_a_pattern_reaches_down_and_is_named_from_its_fixed_part(tmp_path: Path,
     assert names(f"{tmp_path}/x/**/*.tif", config) == ["1.tif", "y/2.tif"]
 
 
+def test_a_pattern_ends_in_loops_of_links_and_finds_nothing_hidden_and_no_output(tmp_path: Path, config: Config) -> None:
+    for name in ("x/a.tif", "x/.cache/b.tif", "x/out/heatmaps/c.tif"):
+        a_scene(tmp_path / name)
+    for name in ("one", "two", "three"):
+        (tmp_path / "x" / name).symlink_to(tmp_path / "x", target_is_directory=True)
+    found = find_scenes(f"{tmp_path}/x/**/*.tif", config, leave_out=tmp_path / "x" / "out")
+    assert [entry.name for entry in found.entries] == ["a.tif"]
+    with pytest.raises(InputError, match="is no pattern"):
+        find_scenes(f"{tmp_path}/**.tif", config)
+
+
+def test_a_pattern_refuses_what_lies_behind_a_link_out_of_the_archive(tmp_path: Path, config: Config) -> None:
+    a_scene(tmp_path / "secret" / "s.tif")
+    a_scene(tmp_path / "x" / "in" / "a.tif")
+    (tmp_path / "x" / "out").symlink_to(tmp_path / "secret", target_is_directory=True)
+    found = find_scenes(f"{tmp_path}/x/*/*.tif", config).entries
+    assert {entry.name: entry.refusal is not None for entry in found} == {"in/a.tif": False, "out/s.tif": True}
+
+
+def test_places_that_would_share_a_name_are_told_apart(tmp_path: Path, config: Config) -> None:
+    outside = a_scene(tmp_path / "other" / "a.tif")
+    inside = a_scene(tmp_path / "x" / str(outside).lstrip("/"))
+    (tmp_path / "x" / "list.txt").write_text(f"{outside}\n{inside}\n{inside}\n")
+    entries = find_scenes(str(tmp_path / "x" / "list.txt"), config).entries
+    assert sorted(entry.uri for entry in entries) == sorted([str(outside), str(inside)])
+    assert len({entry.name for entry in entries}) == 2
+
+
+def test_an_archive_that_is_its_own_output_folder_is_refused(tmp_path: Path, config: Config) -> None:
+    a_scene(tmp_path / "a.tif")
+    with pytest.raises(InputError, match="is the output folder as well"):
+        find_scenes(str(tmp_path), config, leave_out=tmp_path)
+
+
 def test_an_empty_archive_is_refused_in_one_line(tmp_path: Path, config: Config) -> None:
     (tmp_path / "list.txt").write_text("# nothing\n")
     for uri in (tmp_path, tmp_path / "*.tif", tmp_path / "list.txt"):

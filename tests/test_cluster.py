@@ -13,10 +13,13 @@ from typing import TYPE_CHECKING
 
 import psutil
 import pytest
-from archives import geoanom, layers, make_scenes, manifest, start, states
+from archives import layers, make_scenes, manifest, start, states
 
 from geoanom import pipeline
+from geoanom.archive import cluster as cluster_module
 from geoanom.archive.archive import run_archive, status_of
+from geoanom.archive.cluster import _of_exception
+from geoanom.archive.work import Lost
 from geoanom.errors import InputError, OutputError
 from geoanom.model.bundle import save_model
 
@@ -76,7 +79,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def archive(tmp_path_factory: pytest.TempPathFactory, quick_config: Config) -> tuple[Path, Path, Path]:
     """Scenes, model, and the folder of an undisturbed run on this machine."""
     folder = tmp_path_factory.mktemp("cluster archive")
-    make_scenes(folder / "scenes", 8)
+    make_scenes(folder / "scenes", 6)
     training = make_scenes(folder / "training", 2)
     save_model(pipeline.fit(training, quick_config), folder / "model")
     run_archive(str(folder / "scenes"), folder / "model", folder / "local", quick_config)
@@ -90,7 +93,7 @@ def test_a_cluster_whose_workers_are_killed_gives_the_layers_of_one_machine(
     arguments = ("archive", "run", scenes, "-m", model, "--set", TOP, "--scheduler", cluster.address, "-o", tmp_path)
     process = start(*arguments)
     kills = 0
-    while process.poll() is None and kills < 2:
+    while process.poll() is None and kills < 1:
         time.sleep(0.2)
         try:
             running = status_of(tmp_path)["running"]
@@ -99,7 +102,6 @@ def test_a_cluster_whose_workers_are_killed_gives_the_layers_of_one_machine(
         if running:
             cluster.workers()[0].kill()
             kills += 1
-            time.sleep(4.0)
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
     assert kills > 0
@@ -121,11 +123,55 @@ def test_a_scheduler_that_dies_in_mid_run_ends_it_and_what_is_finished_is_kept(
     assert process.returncode == 3, errors
     assert "the scheduler is gone" in errors
     assert layers(tmp_path).items() <= layers(local).items()
-    assert geoanom("archive", "run", scenes, "-m", model, "--set", TOP, "-o", tmp_path)[0] == 0
-    assert layers(tmp_path) == layers(local)
+    assert set(states(tmp_path).values()) <= {"done", "pending"}
 
 
-def test_no_scheduler_at_the_address_is_one_line(archive: tuple[Path, Path, Path], quick_config: Config, tmp_path: Path) -> None:
+def test_a_scheduler_that_hangs_does_not_hold_back_a_signal_to_stop(
+    cluster: Cluster, archive: tuple[Path, Path, Path], tmp_path: Path
+) -> None:
+    scenes, model, _ = archive
+    process = start("archive", "run", scenes, "-m", model, "--set", TOP, "--scheduler", cluster.address, "-o", tmp_path)
+    while process.poll() is None and not any((tmp_path / "layers").rglob("*.geojson")):
+        time.sleep(0.1)
+    cluster.scheduler.send_signal(signal.SIGSTOP)
+    time.sleep(3.0)
+    begun = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=30)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert time.monotonic() - begun < 10.0
+    cluster.scheduler.send_signal(signal.SIGCONT)
+
+
+def test_scenes_that_take_too_long_on_a_cluster_fail_and_are_not_begun_again(
+    cluster: Cluster, archive: tuple[Path, Path, Path], quick_config: Config, tmp_path: Path, sample_scene: Path
+) -> None:
+    _, model, _ = archive
+    hasty = quick_config.model_copy(update={"archive": quick_config.archive.model_copy(update={"scene_timeout_s": 0.01})})
+    report = run_archive(str(sample_scene), model, tmp_path, hasty, scheduler=cluster.address)
+    (row,) = report.rows.values()
+    assert (row.state, row.error_code, row.attempts) == ("failed", "timeout", 1)
+
+
+def test_a_process_that_hangs_ends_itself_and_tells_where() -> None:
+    program = "import time; from geoanom.archive.cluster import _ended_after\nwith _ended_after(0.2): time.sleep(60)"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=False)
+    assert ended.returncode == 1
+    assert "Timeout" in ended.stderr
+    assert 'File "<string>", line 2' in ended.stderr
+
+
+def test_a_worker_without_geoanom_is_not_the_fault_of_the_scene() -> None:
+    lost = _of_exception("a.tif", ModuleNotFoundError("No module named 'geoanom'"))
+    assert isinstance(lost, Lost)
+    assert lost.code == "start"
+    assert "install the same geoanom on all workers" in lost.message
+
+
+def test_no_scheduler_at_the_address_is_one_line(
+    archive: tuple[Path, Path, Path], quick_config: Config, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster_module, "CONNECT_S", 1.0)
     scenes, model, _ = archive
     errors: list[Exception] = []
 

@@ -192,7 +192,7 @@ def test_a_rule_of_a_later_source_displaces_that_of_an_earlier_one(write: Write)
         ("seed: 1\nseed: 2", "the key 'seed' is given twice"),
         ("- seed", "is not a mapping"),
         ("seed: [", "cannot be read as YAML"),
-        ("tiles:", "tiles: Input should be"),
+        ("tiles:", "tiles: should be a group of settings"),
         ("schema_version: 2", "schema_version"),
         ("seed: -1", "seed"),
         ("embed: {training: {learning_rate: .inf}}", "finite"),

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geoanom.config import Config
+    from geoanom.errors import GeoanomError
     from geoanom.layer.scoremap import ScoreMap
     from geoanom.model import Model
 
@@ -137,7 +138,7 @@ def test_a_scene_is_read_by_names_in_whatever_order_its_bands_are_and_by_number_
 
 def test_a_scene_that_lacks_a_named_band_is_refused_by_name(crops: list[NDArray[Any]], model: Model, tmp_path: Path) -> None:
     path = named(tmp_path / "other.tif", crops[2], ("B02", "B03", "B04", "B8A"))
-    with pytest.raises(ConfigError, match=r"other\.tif: has no band 'B08'; its bands are B8A, B02, B03, B04"):
+    with pytest.raises(SceneError, match=r"other\.tif: has no band 'B08'; its bands are B8A, B02, B03, B04, and the model"):
         score([path], model, settings())
     with pytest.raises(SceneError, match=r"other\.tif: has the bands B02, B03, B04, B8A, the model was fitted on B02, B03, B04, B08"):
         matched(open_scene(path, settings()), model, settings())
@@ -264,3 +265,17 @@ def test_a_newer_schema_is_told_from_an_older_one(schema: object, message: str, 
     (tmp_path / "model/model.json").write_text(json.dumps({**tree, "schema_version": schema}))
     with pytest.raises(ModelError, match=message):
         load_model(tmp_path / "model", "cpu")
+
+
+def test_a_folder_is_fitted_on_the_scenes_that_go_together_and_the_others_are_named(crops: list[NDArray[Any]], tmp_path: Path) -> None:
+    good = [named(tmp_path / f"{i}.tif", crop) for i, crop in enumerate(crops[:2])]
+    two = named(tmp_path / "two.tif", crops[2][:2], NAMES[:2])
+    coarse = named(tmp_path / "coarse.tif", crops[2], transform=Affine(30, 0, 500_000, 0, -30, 5_000_000))
+    bytes_ = named(tmp_path / "bytes.tif", (crops[2] // 40).astype(np.uint8))
+    (tmp_path / "text.tif").write_text("no raster")
+    lost: list[GeoanomError] = []
+    together = fit([two, coarse, bytes_, tmp_path / "text.tif", *good], settings(), lost=lost)
+    assert together.model_id == fit(good, settings()).model_id
+    assert {error.subject.rsplit("/", 1)[-1] for error in lost} == {"two.tif", "coarse.tif", "bytes.tif", "text.tif"}
+    with pytest.raises(SceneError):
+        fit([coarse, *good], settings())

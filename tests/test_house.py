@@ -27,6 +27,7 @@ ONLY = {
     "timm": ("embed.",),
     "pyod": ("detect.pyod",),
     "click": ("cli.",),
+    "distributed": ("archive.cluster",),
     "rasterio": ("raster.", "sources.", "layer.", "evaluate.rasters"),
 }
 
@@ -89,6 +90,7 @@ def test_the_public_names_are_frozen() -> None:
         "ConfigError",
         "GeoanomError",
         "InputError",
+        "LockedError",
         "Model",
         "ModelError",
         "Outcome",
@@ -104,6 +106,7 @@ def test_the_public_names_are_frozen() -> None:
         "load_config",
         "load_model",
         "open_scene",
+        "run_archive",
         "save_model",
         "score",
         "to_geodataframe",

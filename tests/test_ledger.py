@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geoanom.archive.ledger import NAME, Row, State, open_ledger, read_ledger
-from geoanom.archive.lock import locked
+from geoanom.archive.lock import is_locked, locked
 from geoanom.errors import InputError, LockedError, OutputError
 
 if TYPE_CHECKING:
@@ -82,6 +82,16 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         open_ledger(tmp_path)
 
 
+def test_reading_a_ledger_at_rest_writes_nothing_beside_it(tmp_path: Path) -> None:
+    ledger = open_ledger(tmp_path)
+    ledger.put(Row(name="a.tif"))
+    ledger.close()
+    reader = read_ledger(tmp_path)
+    assert set(reader.rows()) == {"a.tif"}
+    reader.close()
+    assert [path.name for path in tmp_path.iterdir()] == [NAME]
+
+
 def test_a_ledger_that_another_program_holds_is_an_error_of_the_output(tmp_path: Path) -> None:
     ledger = open_ledger(tmp_path)
     other = sqlite3.connect(tmp_path / NAME)
@@ -111,3 +121,19 @@ def test_the_lock_keeps_two_apart_and_names_the_one_that_holds_it(tmp_path: Path
         assert f"process {os.getpid()}" in str(found[0])
     with locked(tmp_path):
         pass
+
+
+def test_who_only_looks_whether_a_run_is_at_work_keeps_none_from_beginning(tmp_path: Path) -> None:
+    assert not is_locked(tmp_path)
+    with locked(tmp_path):
+        assert is_locked(tmp_path)
+    over = threading.Event()
+    looker = threading.Thread(target=lambda: [is_locked(tmp_path) for _ in iter(over.is_set, True)])
+    looker.start()
+    try:
+        for _ in range(20):
+            with locked(tmp_path):
+                pass
+    finally:
+        over.set()
+        looker.join()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from geoanom.archive.ledger import SCORED, open_ledger, read_ledger
 from geoanom.archive.local import LocalExecutor
-from geoanom.archive.lock import locked
+from geoanom.archive.lock import is_locked, locked
 from geoanom.archive.manifest import manifest_of, write_manifest
 from geoanom.archive.models import header_of
 from geoanom.archive.outputs import sweep
@@ -20,7 +20,7 @@ from geoanom.archive.progress import Several, totals_of
 from geoanom.archive.runner import Plan, Run
 from geoanom.archive.work import Job
 from geoanom.config import canonical_json, parse_config
-from geoanom.errors import OutputError
+from geoanom.errors import ConfigError, GeoanomError, ModelError, OutputError
 from geoanom.sources.catalog import find_scenes
 
 if TYPE_CHECKING:
@@ -85,15 +85,12 @@ def run_archive(
         LockedError: another run works on the folder.
     """
     model_id, frozen = header_of(model)
+    digest = _effective_digest(model, frozen, config)
+    catalog = find_scenes(uri, config, leave_out=folder)
     _make(folder)
-    with locked(folder), _signals() as caught:
+    with locked(folder):
         sweep(folder)
-        catalog = find_scenes(uri, config, leave_out=folder)
         job = Job(model=str(model.absolute()), model_id=model_id, settings=config.model_dump(mode="json"), folder=str(folder.absolute()))
-        digest = _effective_digest(frozen, config)
-        ledger = open_ledger(folder)
-        executor = _executor(job, config, scheduler)
-        watcher = Several(watchers(len(catalog.entries)))
         plan = Plan(
             catalog=catalog,
             config=config,
@@ -102,19 +99,33 @@ def run_archive(
             max_attempts=config.archive.max_attempts,
             retry=retry,
         )
-        run = Run(plan=plan, ledger=ledger, executor=executor, watcher=watcher, stopped=lambda: bool(caught))
-        try:
-            ledger.put_meta(model_id=model_id, config_digest=digest, root=catalog.root.name)
-            run.work()
-        finally:
-            executor.close()
-            watcher.close(run.rows)
-            rows, meta = ledger.rows(), ledger.meta()
-            ledger.close()
-        write_manifest(rows, meta, folder / "manifest.json")
-        if not caught:
-            _merge(rows, folder)
-    return Report(rows=rows, signal=caught[0] if caught else None)
+        with closing(open_ledger(folder)) as ledger:
+            executor = _executor(job, config, scheduler)
+            with _signals() as caught:
+                watcher = Several(watchers(len(catalog.entries)))
+                run = Run(plan=plan, ledger=ledger, executor=executor, watcher=watcher, stopped=lambda: bool(caught))
+                ledger.put_meta(model_id=model_id, config_digest=digest, root=catalog.root.name)
+                _carry_out(run)
+    return Report(rows=run.rows, signal=caught[0] if caught else None)
+
+
+def _carry_out(run: Run) -> None:
+    """Work, and leave the manifest however that ended, and the merged layers where it came to its end."""
+    manifest = run.plan.folder / "manifest.json"
+    try:
+        run.work()
+    except GeoanomError:
+        with suppress(GeoanomError):  # what ended the run is the reason to tell
+            write_manifest(run.rows, run.ledger.meta(), manifest)
+        raise
+    finally:
+        run.executor.close()
+        run.watcher.close(run.rows)
+    write_manifest(run.rows, run.ledger.meta(), manifest)
+    if not run.stopped():
+        from geoanom.archive.merge import merge_layers
+
+        merge_layers(run.rows, run.plan.folder, run.stopped)
 
 
 def status_of(folder: Path) -> dict[str, Any]:
@@ -128,11 +139,15 @@ def status_of(folder: Path) -> dict[str, Any]:
         rows, meta = ledger.rows(), ledger.meta()
     finally:
         ledger.close()
+    if not is_locked(folder):  # the run was killed
+        rows = {name: row.moved_to("pending") if row.state == "running" else row for name, row in rows.items()}
     running = [{"scene": row.name, "worker": row.worker, "since": row.since} for row in rows.values() if row.state == "running"]
     return {**manifest_of(rows, {"model_id": "", "config_digest": "", **meta}), "running": running}
 
 
 def _make(folder: Path) -> None:
+    if (folder / "model.json").exists():
+        raise OutputError(folder, "is the folder of a model", "choose another output folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -147,9 +162,13 @@ def _executor(job: Job, config: Config, scheduler: str | None) -> Executor:
     return DaskExecutor(job, scheduler)
 
 
-def _effective_digest(frozen: Mapping[str, Any], config: Config) -> str:
+def _effective_digest(model: Path, frozen: Mapping[str, Any], config: Config) -> str:
     """The digest that stands in the layers: the model's settings under the run's threshold and permissions."""
-    return parse_config(frozen).model_copy(update={"threshold": config.threshold, "sources": config.sources}).digest()
+    try:
+        settings = parse_config(frozen)
+    except ConfigError as error:
+        raise ModelError(model, f"has settings that this geoanom does not know ({error})", "use the geoanom that made it") from error
+    return settings.model_copy(update={"threshold": config.threshold, "sources": config.sources}).digest()
 
 
 def _recipe(model_id: str, digest: str, config: Config) -> str:
@@ -157,15 +176,9 @@ def _recipe(model_id: str, digest: str, config: Config) -> str:
     return hashlib.sha256(canonical_json([model_id, digest, version("geoanom"), extra]).encode()).hexdigest()[:16]
 
 
-def _merge(rows: Mapping[str, Row], folder: Path) -> None:
-    from geoanom.archive.merge import merge_layers
-
-    merge_layers(rows, folder)
-
-
 @contextmanager
 def _signals() -> Iterator[list[int]]:
-    """The signals to stop that came meanwhile, where this is the main thread and may listen to them."""
+    """The signals to stop that came meanwhile, where this is the main thread and may listen to them; before, they end it at once."""
     caught: list[int] = []
     if threading.current_thread() is not threading.main_thread():
         yield caught

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import faulthandler
 import queue
+import sys
 import threading
 import time
 import uuid
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from geoanom.archive.models import cached_model
@@ -13,18 +16,22 @@ from geoanom.archive.work import Finished, Lost, Result, Started, score_one
 from geoanom.errors import ConfigError, GeoanomError, InputError, PartialError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from distributed import Client, Future
 
     from geoanom.archive.work import Event, Job, Task
 
 CONNECT_S = 10.0
+ANSWER_S = 2.0
+"""How long the scheduler may take to answer a question, so that a signal to stop is never waited with."""
 GONE_S = 20.0
 """How long a scheduler may be out of reach before the run ends."""
 AHEAD = 2
 """Scenes handed to the scheduler for each thread of the workers, so that none waits for the next."""
 ASK_EVERY_S = 2.0
+LEAVE_S = 5.0
+"""How long leaving may take; and how much longer than we a worker waits for a scene before it ends itself."""
 _one_at_a_time = threading.Lock()
 """Threads of one worker share libraries whose number of threads would change bits."""
 
@@ -45,6 +52,9 @@ class DaskExecutor:
         self._told: queue.Queue[Event | GeoanomError] = queue.Queue()
         self._names: dict[str, str] = {}
         self._futures: dict[str, Future] = {}
+        self._begun: dict[str, tuple[str, float]] = {}
+        """Key to the worker, and when it began."""
+        self._timeout_s = job.config().archive.scene_timeout_s
         self._capacity, self._asked, self._reached = 1, 0.0, time.monotonic()
         self._client.subscribe_topic(self._topic, self._on_start)
 
@@ -54,9 +64,9 @@ class DaskExecutor:
         if time.monotonic() - self._asked > ASK_EVERY_S:
             self._asked = time.monotonic()
             try:
-                self._capacity = max(1, AHEAD * sum(self._client.nthreads().values()))
+                self._capacity = max(1, AHEAD * sum(self._client.nthreads(callback_timeout=ANSWER_S).values()))
                 self._reached = time.monotonic()
-            except (OSError, TimeoutError):
+            except (OSError, TimeoutError, RuntimeError):
                 self._check_reached()
         return self._capacity
 
@@ -85,20 +95,31 @@ class DaskExecutor:
                 events.append(self._take(0))
         except queue.Empty:
             pass
-        if self._client.status == "running":
-            self._reached = time.monotonic()
-        self._check_reached()
-        return events
+        return [*events, *self._give_up()]
 
     def close(self) -> None:
         """Cancel what has not begun, and leave; the scheduler goes on without us."""
         futures = list(self._futures.values())
         self._futures.clear()
-        try:
+        leaving = threading.Thread(target=self._leave, args=(futures,), daemon=True)
+        leaving.start()
+        leaving.join(LEAVE_S)  # a scheduler that hangs answers nobody
+
+    def _leave(self, futures: list[Future]) -> None:
+        with suppress(OSError, TimeoutError, RuntimeError):  # it may be gone already
             self._client.cancel(futures, force=True)
-            self._client.close(timeout=CONNECT_S)
-        except (OSError, TimeoutError, RuntimeError):
-            pass  # it is gone already
+            self._client.close(timeout=LEAVE_S)
+
+    def _give_up(self) -> list[Event]:
+        """Scenes that took too long, which no worker is to begin with again; those that have them end themselves."""
+        lost: list[Event] = []
+        for key, (worker, since) in list(self._begun.items()):
+            if time.monotonic() - since > self._timeout_s and (future := self._futures.pop(key, None)):
+                future.cancel(force=True)
+                del self._begun[key]
+                message = f"took longer than {self._timeout_s:g} s; raise archive.scene_timeout_s"
+                lost.append(Lost(name=self._names.pop(key), worker=worker, code="timeout", message=message))
+        return lost
 
     def _take(self, timeout_s: float) -> Event:
         told = self._told.get(timeout=timeout_s) if timeout_s else self._told.get_nowait()
@@ -111,6 +132,7 @@ class DaskExecutor:
         _, told = event
         name = self._names.get(told["key"])
         if name is not None:
+            self._begun[told["key"]] = (told["worker"], time.monotonic())
             self._told.put(Started(name=name, worker=told["worker"]))
 
     def _on_end(self, future: Future) -> None:
@@ -118,6 +140,7 @@ class DaskExecutor:
         if self._futures.pop(future.key, None) is None:
             return
         name = self._names.pop(future.key)
+        self._begun.pop(future.key, None)
         if future.status == "finished":
             worker, result = future.result()
             self._told.put(Finished(name=name, worker=worker, result=result))
@@ -140,9 +163,22 @@ def remote_score(task: Task, job: Job, topic: str, key: str) -> tuple[str, Resul
 
     worker = get_worker()
     with _one_at_a_time:
-        worker.log_event(topic, {"key": key, "worker": worker.address})
         model = cached_model(job)
-        return worker.address, model if isinstance(model, Result) else score_one(task, job, model)
+        if isinstance(model, Result):
+            return worker.address, model
+        worker.log_event(topic, {"key": key, "worker": worker.address})
+        with _ended_after(job.config().archive.scene_timeout_s + LEAVE_S):
+            return worker.address, score_one(task, job, model)
+
+
+@contextmanager
+def _ended_after(limit_s: float) -> Iterator[None]:
+    """A process that hangs ends, and tells its log where it hung; its nanny starts another one."""
+    faulthandler.dump_traceback_later(limit_s, exit=True, file=sys.__stderr__ or sys.stderr)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
 
 
 def _connect(address: str) -> Client:
@@ -161,6 +197,5 @@ def _of_exception(name: str, error: BaseException | None) -> Event:
 
     if isinstance(error, KilledWorker):
         return Lost(name=name, worker=str(error.last_worker.address), code="crash", message="took its worker down")
-    wrong = f"the worker cannot work: {type(error).__name__}: {error}"
-    result = Result.of(PartialError(name, wrong, "install the same geoanom on all workers"))
-    return Finished(name=name, worker="", result=result)
+    wrong = f"the worker cannot work: {type(error).__name__}: {error}; install the same geoanom on all workers"
+    return Lost(name=name, worker="", code="start", message=wrong)

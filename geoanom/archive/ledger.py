@@ -143,13 +143,18 @@ def read_ledger(folder: Path) -> Ledger:
     if not path.is_file():
         raise InputError(folder, "is not the output folder of an archive run", "name the folder given to geoanom archive run -o")
     with _plain_errors(path):
-        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, timeout=30.0)
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?{_reading_mode(path)}", uri=True, timeout=30.0)
         try:
             _check(connection, path)
         except BaseException:
             connection.close()
             raise
         return Ledger(connection, path)
+
+
+def _reading_mode(path: Path) -> str:
+    """At rest there is no log beside the file; then SQLite need not make one, which cannot be where all is read-only."""
+    return "mode=ro" if path.with_name(f"{path.name}-wal").exists() else "mode=ro&immutable=1"
 
 
 def _new_ledger(path: Path, folder: Path) -> Ledger:

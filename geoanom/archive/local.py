@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
 import psutil
+from tqdm import tqdm
 
 from geoanom.archive.work import Finished, Lost, Result, Started, score_one
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
     from multiprocessing.connection import Connection
     from multiprocessing.context import SpawnProcess
 
     from geoanom.archive.work import Event, Job, Task
     from geoanom.config import Archive
 
-PATIENCE_S = 2.0
-"""How long a worker may take to leave before it is killed."""
+LEAVE_S = 2.0
+"""How long idle workers may take to leave by themselves."""
+START_S = 600.0
+"""How long a worker may take to read the model; that is not the scene's time."""
 SPAWN = multiprocessing.get_context("spawn")  # fork would hand on open rasters and threads' locks
 
 
@@ -36,6 +42,8 @@ class _Worker:
     process: SpawnProcess
     pipe: Connection
     task: Task | None = None
+    begun: bool = False
+    """Has it read the model, and begun with the scene?"""
     since: float = field(default_factory=time.monotonic)
 
     def resident_mb(self) -> float:
@@ -62,9 +70,12 @@ class LocalExecutor:
 
     def submit(self, task: Task) -> None:
         """Hand a scene to an idle worker; a new one where none is."""
+        for gone in [w for w in self._workers.values() if not w.process.is_alive() and w.task is None]:
+            self._take_down(gone)
         worker = next((w for w in self._workers.values() if w.task is None), None) or self._start()
-        worker.task, worker.since = task, time.monotonic()
-        worker.pipe.send(task)
+        worker.task, worker.begun, worker.since = task, False, time.monotonic()
+        with suppress(OSError):  # one that went down this very moment is heard of by `wait`
+            worker.pipe.send(task)
 
     def wait(self, timeout_s: float) -> Sequence[Event]:
         """What the workers said, and who of them went down, was too slow or too large."""
@@ -77,17 +88,21 @@ class LocalExecutor:
 
     def close(self) -> None:
         """Take all workers down; what they were writing has no final name yet."""
-        for worker in self._workers.values():
-            worker.process.terminate()
-        for worker in self._workers.values():
-            _bury(worker)
-        self._workers.clear()
+        idle = [w for w in self._workers.values() if w.task is None]
+        for worker in idle:
+            worker.pipe.close()
+        deadline = time.monotonic() + LEAVE_S
+        for worker in idle:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
+        for worker in list(self._workers.values()):
+            self._take_down(worker)
 
     def _start(self) -> _Worker:
         name = self._free.pop()
         ours, theirs = SPAWN.Pipe()
         process = SPAWN.Process(target=serve, args=(theirs, self._job, os.getpid()), name=f"geoanom worker {name}", daemon=True)
-        process.start()
+        with _interruptions_held_back():
+            process.start()
         theirs.close()  # so that the worker's end is the only one, and its death is heard
         self._workers[name] = _Worker(name=name, process=process, pipe=ours)
         return self._workers[name]
@@ -103,7 +118,7 @@ class LocalExecutor:
                     events.append(Finished(name=worker.task.name, worker=worker.name, result=said))
                     worker.task = None
                 else:
-                    worker.since = time.monotonic()  # loading the model is not the scene's time
+                    worker.begun, worker.since = True, time.monotonic()
                     events.append(Started(name=worker.task.name, worker=worker.name))
         except (EOFError, OSError):
             is_gone = True
@@ -112,26 +127,34 @@ class LocalExecutor:
     def _check(self, worker: _Worker, task: Task, *, is_gone: bool) -> list[Event]:
         """Take a worker down that is too slow or too large, and say so; say, too, when it went down by itself."""
         settings = self._settings
+        limit_s = settings.scene_timeout_s if worker.begun else START_S
         if is_gone:
-            worker.process.join(PATIENCE_S)
+            worker.process.join(LEAVE_S)
             code, message = "crash", f"took its worker down ({_ending(worker.process)})"
-        elif time.monotonic() - worker.since > settings.scene_timeout_s:
-            code, message = "timeout", f"took longer than {settings.scene_timeout_s:g} s; raise archive.scene_timeout_s"
+        elif time.monotonic() - worker.since > limit_s:
+            code, message = "timeout", f"took longer than {limit_s:g} s; raise archive.scene_timeout_s"
         elif worker.resident_mb() > settings.memory_mb:
             code, message = "memory", f"needed more than {settings.memory_mb} MB; raise archive.memory_mb or lower runtime.threads"
         else:
             return []
-        worker.process.terminate()
-        _bury(worker)
+        if not worker.begun:
+            code, message = "start", f"the worker went down before it began: {message}"
+        self._take_down(worker)
+        return [Lost(name=task.name, worker=worker.name, code=code, message=message)]
+
+    def _take_down(self, worker: _Worker) -> None:
+        """End a worker; what it was writing has no final name yet."""
+        worker.process.kill()
+        worker.process.join()
+        worker.pipe.close()
         del self._workers[worker.name]
         self._free.append(worker.name)
-        return [Lost(name=task.name, worker=worker.name, code=code, message=message)]
 
 
 def serve(pipe: Connection, job: Job, parent: int) -> None:
     """What a worker does until its parent is gone: score the scenes that come through the pipe."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interruption means
-    os.environ["TQDM_DISABLE"] = "1"  # the parent shows the progress of all
+    show_no_bars()
+    tqdm.set_lock(threading.RLock())  # its own is a semaphore of the system, which a killed worker would leave behind
     threading.Thread(target=_leave_with, args=(parent,), daemon=True).start()
     from geoanom.archive.models import cached_model
 
@@ -145,6 +168,19 @@ def serve(pipe: Connection, job: Job, parent: int) -> None:
             return
 
 
+class _Plain(io.TextIOWrapper):
+    """The terminal, as something that is none."""
+
+    def isatty(self) -> bool:
+        """Bars ask this."""
+        return False
+
+
+def show_no_bars() -> None:
+    """The parent shows the progress of all; bars that ask whether this is a terminal are told that it is none."""
+    sys.stderr = _Plain(os.fdopen(2, "wb", closefd=False), line_buffering=True, errors="backslashreplace")
+
+
 def _leave_with(parent: int) -> None:
     """An orphan must not go on writing beside the next run."""
     while os.getppid() == parent:
@@ -152,12 +188,14 @@ def _leave_with(parent: int) -> None:
     os._exit(1)
 
 
-def _bury(worker: _Worker) -> None:
-    worker.process.join(PATIENCE_S)
-    if worker.process.is_alive():
-        worker.process.kill()
-        worker.process.join()
-    worker.pipe.close()
+@contextmanager
+def _interruptions_held_back() -> Iterator[None]:
+    """A process that is started meanwhile never hears of them: its parent decides what Ctrl-C means, however young its workers are."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _ending(process: SpawnProcess) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -12,6 +13,9 @@ from geoanom.errors import LockedError, OutputError
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+LOOKS, LOOK_S = 10, 0.01
+"""A lock that is held for longer than these times is not held by one who only looks."""
 
 
 @contextmanager
@@ -34,11 +38,36 @@ def locked(folder: Path) -> Iterator[None]:
         os.close(handle)
 
 
+def is_locked(folder: Path) -> bool:
+    """Does a run work on a folder at this moment?"""
+    try:
+        handle = os.open(folder / ".lock", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def _take(handle: int, folder: Path) -> None:
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(handle)
     except BlockingIOError as error:
         owner = os.pread(handle, 20, 0).decode(errors="replace").strip()
         raise LockedError(folder, f"another run works on it (process {owner or 'unknown'})", "wait for it, or stop it") from error
     os.ftruncate(handle, 0)
     os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+
+
+def _flock(handle: int, looks: int = LOOKS) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        if looks == 0:
+            raise
+        time.sleep(LOOK_S)
+        _flock(handle, looks - 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import geopandas as gpd
@@ -13,7 +14,7 @@ from geoanom.errors import OutputError, one_line
 from geoanom.layer.atomic import atomic_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
     from pathlib import Path
 
     from geoanom.archive.ledger import Row
@@ -25,8 +26,12 @@ EPOCH = "1970-01-01T00:00:00Z"
 """Stands in the file as its time of change, since equal content must give equal files."""
 
 
-def merge_layers(rows: Mapping[str, Row], folder: Path) -> int:
-    """Write ``anomalies.gpkg`` from the layers of all scored scenes, in the order of their names; returns the number of features.
+class _StoppedError(Exception):
+    """The run is to end before all is merged."""
+
+
+def merge_layers(rows: Mapping[str, Row], folder: Path, stopped: Callable[[], bool] = lambda: False) -> None:
+    """Write ``anomalies.gpkg`` from the layers of all scored scenes, in the order of their names; nothing when it is stopped.
 
     Scenes without a place on the Earth go into a layer of their own, as their coordinates are pixels.
 
@@ -36,9 +41,9 @@ def merge_layers(rows: Mapping[str, Row], folder: Path) -> int:
     path = folder / "anomalies.gpkg"
     written = {WGS84: 0, PIXELS: 0}
     pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": EPOCH})
-    with atomic_file(path) as temporary:
+    with suppress(_StoppedError), atomic_file(path) as temporary:
         try:
-            for layer, features in _groups(rows, folder):
+            for layer, features in _groups(rows, folder, stopped):
                 _append(features, temporary, layer, is_first=written[layer] == 0)
                 written[layer] += len(features)
             if not temporary.exists():
@@ -46,17 +51,18 @@ def merge_layers(rows: Mapping[str, Row], folder: Path) -> int:
             _verify(temporary, path, written)
         except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError) as error:
             raise OutputError(path, f"could not be written ({error})", "check the disk's space and permissions") from error
-    return sum(written.values())
 
 
-def _groups(rows: Mapping[str, Row], folder: Path) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def _groups(rows: Mapping[str, Row], folder: Path, stopped: Callable[[], bool]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Features of one layer of the file, a few hundred at a time."""
     kept: dict[str, list[dict[str, Any]]] = {WGS84: [], PIXELS: []}
     for row in rows.values():
+        if stopped():
+            raise _StoppedError
         for name in row.outputs if row.state in SCORED else ():
             if not name.endswith(".geojson"):
                 continue
-            tree = json.loads((folder / name).read_text("utf-8"))
+            tree = _read(folder / name)
             in_pixels = tree["geoanom"]["scenes"][0]["coordinates"] == "pixel"
             kept[PIXELS if in_pixels else WGS84] += [_with_path(feature, row) for feature in tree["features"]]
         for layer, features in kept.items():
@@ -64,6 +70,14 @@ def _groups(rows: Mapping[str, Row], folder: Path) -> Iterator[tuple[str, list[d
                 yield layer, features
                 kept[layer] = []
     yield from ((layer, features) for layer, features in kept.items() if features)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        tree: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise OutputError(path, "is gone, or not what was written", "run again to have it made anew") from error
+    return tree
 
 
 def _with_path(feature: dict[str, Any], row: Row) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from geoanom.layer.atomic import is_leftover, remove_leftover
 from geoanom.sources.checks import sha256_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
     from pathlib import Path
 
     from geoanom.sources.catalog import Catalog
@@ -60,7 +60,7 @@ def intact(folder: Path, outputs: Mapping[str, str]) -> bool:
         return False
 
 
-def remove_outputs(folder: Path, outputs: Mapping[str, str]) -> None:
+def remove_outputs(folder: Path, outputs: Iterable[str]) -> None:
     """Remove the outputs of a scene that is done again, so that nothing of an older run stands beside the new."""
     for name in outputs:
         with suppress(OSError):

@@ -6,6 +6,7 @@ import json
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TextIO
 
@@ -153,7 +154,7 @@ class Metrics:
 
 
 class Several:
-    """Tells several watchers."""
+    """Tells several watchers; one that cannot write any more, to a closed pipe or a full disk, must not end the run."""
 
     def __init__(self, watchers: Sequence[Watcher]) -> None:
         """In this order."""
@@ -162,17 +163,20 @@ class Several:
     def tell(self, what: What, row: Row, message: str = "") -> None:
         """Pass it on."""
         for watcher in self._watchers:
-            watcher.tell(what, row, message)
+            with suppress(OSError):
+                watcher.tell(what, row, message)
 
     def tick(self, rows: Mapping[str, Row]) -> None:
         """Pass it on."""
         for watcher in self._watchers:
-            watcher.tick(rows)
+            with suppress(OSError):
+                watcher.tick(rows)
 
     def close(self, rows: Mapping[str, Row]) -> None:
         """Pass it on."""
         for watcher in self._watchers:
-            watcher.close(rows)
+            with suppress(OSError):
+                watcher.close(rows)
 
 
 def totals_of(rows: Mapping[str, Row]) -> dict[str, int]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from geoanom.archive.identity import parts_of, stamp_of
+from geoanom.archive.identity import stamp_of
 from geoanom.archive.ledger import SCORED, SETTLED, Row
 from geoanom.archive.outputs import intact, layer_names, remove_outputs
 from geoanom.archive.survey import Survey
 from geoanom.archive.work import Finished, Lost, Result, Started, Task, code_of
-from geoanom.errors import SceneError
+from geoanom.errors import InputError, PartialError, SceneError
 from geoanom.sources.remote import is_remote
 
 if TYPE_CHECKING:
@@ -66,6 +65,8 @@ class Run:
     _names: dict[str, str] = field(default_factory=dict)
     """Scene to its layer."""
     _entries: dict[str, Entry] = field(default_factory=dict)
+    _failed_starts: int = 0
+    """Workers in a row that went down before they began with a scene."""
     _fatal: GeoanomError | None = None
 
     def work(self) -> None:
@@ -75,14 +76,17 @@ class Run:
             GeoanomError: outputs or ledger cannot be written, the model cannot be used, the workers are gone; what is finished is kept.
         """
         self.rows = self.ledger.rows()
-        self._release()
-        self._originals = {row.digest: row.name for row in self.rows.values() if row.state in SCORED and self._is_current(row)}
         self._names, self._entries = layer_names(self.plan.catalog), {entry.name: entry for entry in self.plan.catalog.entries}
+        self._release()
+        self._check_archive()
+        self._originals = {row.digest: row.name for row in self.rows.values() if row.state in SCORED and self._is_current(row)}
         survey = Survey(self.plan.catalog, self.rows, self.plan.config)
         try:
             while not self.stopped() and self._fatal is None and not self._is_over(survey):
                 self._feed(survey)
                 self._listen()
+            if self._is_over(survey):
+                self._forget_vanished()
         finally:
             survey.close()
             self._release()
@@ -103,16 +107,15 @@ class Run:
 
     def _next_wanted(self, survey: Survey) -> str | None:
         """The next scene that is to be scored; None where none is known yet."""
-        scene = survey.take()
+        patience_s = 0.0 if self._busy else TICK_S
+        scene = survey.take(patience_s)
         while scene is not None and not self.stopped():
             if self._wants(scene):
                 return scene.entry.name
-            scene = survey.take()
+            scene = survey.take(patience_s)
         return None
 
     def _listen(self) -> None:
-        if not self._busy:
-            time.sleep(TICK_S)
         for event in self.executor.wait(TICK_S) if self._busy else ():
             self._hear(event)
         self.watcher.tick(self.rows)
@@ -120,6 +123,27 @@ class Run:
     def _release(self) -> None:
         """What was under way, here or in a run that was cut off, is to be done."""
         self._put(*(row.moved_to("pending", worker=None) for row in self.rows.values() if row.state == "running"))
+
+    def _check_archive(self) -> None:
+        """Refuse an archive that shares no scene with the one whose layers stand here: they would all be taken for left over."""
+        scored = [name for name, row in self.rows.items() if row.state in SCORED]
+        if scored and self._entries.keys().isdisjoint(self.rows):
+            wrong = f"holds the layers of {len(scored)} scenes of another archive"
+            raise InputError(self.plan.folder, wrong, "name a new output folder")
+
+    def _forget_vanished(self) -> None:
+        """Of scenes that are no longer in the archive, keep only layers of this recipe that no scene of the archive replaces."""
+        digests, layers = {self.rows[name].digest for name in self._entries}, set(self._names.values())
+        useless = [row for name, row in self.rows.items() if name not in self._entries and not self._is_kept(row, digests, layers)]
+        for row in useless:
+            remove_outputs(self.plan.folder, row.outputs.keys() - layers)
+            del self.rows[row.name]
+        self.ledger.forget(*(row.name for row in useless))
+
+    def _is_kept(self, row: Row, digests: set[str], layers: set[str]) -> bool:
+        """Does the layer of a scene that is gone still tell something that no other layer tells?"""
+        is_own = row.digest not in digests and layers.isdisjoint(row.outputs)
+        return is_own and row.state in SCORED and self._is_current(row) and intact(self.plan.folder, row.outputs)
 
     def _is_current(self, row: Row) -> bool:
         return row.recipe == self.plan.recipe and bool(row.digest)
@@ -146,37 +170,43 @@ class Run:
         return False
 
     def _stands(self, row: Row, scene: Surveyed, original: str | None) -> bool:
-        """Is what the ledger says of a scene still so?"""
-        if row.recipe != self.plan.recipe or row.stamp != scene.stamp or row.state not in SETTLED or row.duplicate_of != original:
+        """Is what the ledger says of a scene still so? What was scored stands, too, while the scene is out of reach."""
+        is_same = row.stamp == scene.stamp or (not scene.stamp and row.state in SCORED)
+        if row.recipe != self.plan.recipe or not is_same or row.state not in SETTLED or row.duplicate_of != original:
             return False
-        return intact(self.plan.folder, row.outputs) if row.state in SCORED else row.state == "duplicate" or not self.plan.retry
+        if row.state in SCORED:
+            return self._names[row.name] in row.outputs and intact(self.plan.folder, row.outputs)
+        return row.state == "duplicate" or not self.plan.retry
 
     def _original_of(self, scene: Surveyed) -> str | None:
         """The other scene with the same content that is scored for both; None where this is the one."""
         name = scene.entry.name
-        original = self._originals.get(scene.digest) if scene.digest else None
-        if original in (None, name) or not self._is_unchanged(self.rows[original or name]):
+        original = self.rows.get(self._originals.get(scene.digest, name))
+        if not scene.digest:
+            return None
+        if original is None or original.name == name or original.digest != scene.digest or not self._is_unchanged(original):
             self._originals[scene.digest] = name
             return None
-        return original
+        return original.name
 
     def _is_unchanged(self, row: Row) -> bool:
         entry = self._entries.get(row.name)
         if entry is not None and is_remote(entry.uri):
             return True  # the reader has looked at the end
-        return entry is not None and stamp_of(parts_of(entry.uri)) == row.stamp
+        return entry is not None and stamp_of(entry.uri, self.plan.config) == row.stamp
 
     def _hear(self, event: Event) -> None:
         row = self.rows[event.name]
         if event.name not in self._busy:
             return  # a start can be told after the end
         if isinstance(event, Started):
+            self._failed_starts = 0
             kills = row.kills + (row.state == "running")  # begun again without an end: the worker before was lost
             self._put(row.moved_to("running", worker=event.worker, attempts=row.attempts + 1, kills=kills))
             self.watcher.tell("started", self.rows[event.name])
         elif isinstance(event, Finished):
             self._settle(row, event.result)
-        elif isinstance(event, Lost):
+        elif isinstance(event, Lost) and not self.stopped():  # the signal that stops a run reaches its workers, too
             self._lose(row, event)
 
     def _settle(self, row: Row, result: Result) -> None:
@@ -188,14 +218,24 @@ class Run:
         if not self._is_unchanged(row):
             remove_outputs(self.plan.folder, result.outputs)
             result = Result.of(SceneError(row.name, "was replaced or changed while it was scored", "run again when it is complete"))
+            self._promote_copy(row)
         attempts = row.attempts + (row.state != "running")  # where the start is told after the end
         self._put(row.moved_to(result.state, worker=None, attempts=attempts, **result.kept(), **_complaint(result.error)))
         self.watcher.tell("finished", self.rows[row.name])
 
+    def _promote_copy(self, lost: Row) -> None:
+        """A copy of a scene that is no longer what it was is scored itself, and stands for the other copies."""
+        copies = [row for row in self.rows.values() if row.duplicate_of == lost.name]
+        for first in copies[:1]:
+            self._originals[first.digest] = first.name
+            others = (row.moved_to("duplicate", duplicate_of=first.name) for row in copies[1:])
+            self._put(first.moved_to("pending", duplicate_of=None), *others)
+            self._again.append(first.name)
+
     def _lose(self, row: Row, event: Lost) -> None:
         """A scene that took too long fails; one that took its worker down gets another, but not for ever."""
         self._busy.discard(row.name)
-        kills = row.kills + (event.code != "timeout")
+        kills = row.kills + (event.code not in ("timeout", "start"))
         if event.code == "timeout":
             self._put(row.moved_to("failed", worker=None, error_code=event.code, error_message=event.message))
         elif kills >= self.plan.max_attempts:
@@ -205,6 +245,14 @@ class Run:
             self._put(row.moved_to("pending", worker=None, kills=kills))
             self._again.append(row.name)
         self.watcher.tell("lost", self.rows[row.name], event.message)
+        if event.code == "start":
+            self._note_failed_start(event)
+
+    def _note_failed_start(self, event: Lost) -> None:
+        """Workers that cannot even begin would go on failing with every scene."""
+        self._failed_starts += 1
+        if self._failed_starts >= self.plan.max_attempts:
+            self._fatal = PartialError(f"worker {event.worker}", event.message, "then run again to go on; what is finished is kept")
 
     def _put(self, *rows: Row) -> None:
         if rows:

@@ -7,8 +7,7 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from geoanom.archive.identity import digest_of, parts_of, remote_digest, stamp_of
-from geoanom.sources.remote import is_remote
+from geoanom.archive.identity import digest_of, stamp_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -41,30 +40,36 @@ class Survey:
         self.exhausted = False
         self._config = config
         self._known = {name: (row.stamp, row.digest) for name, row in known.items()}
-        self._ready: queue.Queue[Surveyed | None] = queue.Queue(AHEAD)
+        self._ready: queue.Queue[Surveyed | Exception | None] = queue.Queue(AHEAD)
         self._closed = threading.Event()
         threading.Thread(target=self._look, args=(catalog,), daemon=True, name="survey").start()
 
-    def take(self) -> Surveyed | None:
-        """The next scene; None where none is ready, or none is left and `exhausted` is True."""
+    def take(self, timeout_s: float) -> Surveyed | None:
+        """The next scene; None where none is ready in time, or none is left and `exhausted` is True."""
         try:
-            scene = self._ready.get_nowait()
+            found = None if self.exhausted else self._ready.get(timeout=timeout_s)
         except queue.Empty:
             return None
-        self.exhausted = scene is None
-        return scene
+        if isinstance(found, Exception):
+            raise found
+        self.exhausted = found is None
+        return found
 
     def close(self) -> None:
         """Look no further."""
         self._closed.set()
 
     def _look(self, catalog: Catalog) -> None:
-        for entry in catalog.entries:
-            if not self._hand_over(look_at(entry, self._config, *self._known.get(entry.name, ("", "")))):
-                return
-        self._hand_over(None)
+        """Look at all scenes; what goes wrong is told to who takes them, who would wait for ever otherwise."""
+        try:
+            for entry in catalog.entries:
+                if not self._hand_over(look_at(entry, self._config, *self._known.get(entry.name, ("", "")))):
+                    return
+            self._hand_over(None)
+        except Exception as error:  # noqa: BLE001 - raised again where it is heard
+            self._hand_over(error)
 
-    def _hand_over(self, scene: Surveyed | None) -> bool:
+    def _hand_over(self, scene: Surveyed | Exception | None) -> bool:
         """False when nobody wants to know any more."""
         while not self._closed.is_set():
             try:
@@ -77,10 +82,8 @@ class Survey:
 
 def look_at(entry: Entry, config: Config, stamp_before: str = "", digest_before: str = "") -> Surveyed:
     """A scene as it is now; its content is read unless its stamp is as it was."""
-    if is_remote(entry.uri):
-        digest = remote_digest(entry.uri, config)
-        return Surveyed(entry=entry, stamp=digest, digest=digest)
-    parts = () if entry.refusal is not None else parts_of(entry.uri)
-    stamp = stamp_of(parts)
-    digest = digest_before if stamp and stamp == stamp_before else digest_of(parts)
+    if entry.refusal is not None:
+        return Surveyed(entry=entry, stamp="refused", digest="")
+    stamp = stamp_of(entry.uri, config)
+    digest = digest_before if stamp and stamp == stamp_before else digest_of(entry.uri, config)
     return Surveyed(entry=entry, stamp=stamp, digest=digest)

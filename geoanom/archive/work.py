@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -30,6 +31,8 @@ class Job:
     """The settings of the run, as a tree."""
     folder: str
     """Output folder, as the workers see it."""
+    geoanom: str = field(default_factory=lambda: version("geoanom"))
+    """Version that began the run, and stands in every layer."""
 
     def config(self) -> Config:
         """The settings."""
@@ -106,7 +109,7 @@ class Lost(Event):
     """A worker went down, or was taken down, while it had a scene."""
 
     code: str
-    """crash, memory or timeout."""
+    """crash, memory or timeout; start where it had not begun with the scene, which is then not to blame."""
     message: str
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -42,12 +43,14 @@ def run(scenes: str, model: Path, output: Path, *, workers: int | None, schedule
     Run it again to go on where it was interrupted: what is done is not done twice.
     """
     sets = [*given.pop("sets"), *([f"archive.workers={workers}"] if workers else [])]
-    config = config_from({**given, "sets": sets}, (scenes,))
+    config = config_from({**given, "sets": sets}, (scenes,), model_is_frozen=True)
     from geoanom.archive.archive import run_archive
 
     watchers = _watchers(given["log_format"], given["metrics"])
     report = run_archive(scenes, model, output, config, scheduler=scheduler, retry=retry, watchers=watchers)
-    click.echo(f"{output}: {_summary(report.totals)}", err=True)
+    if given["log_format"] == "text":
+        with suppress(BrokenPipeError):  # the exit code is told all the same
+            click.echo(f"{output}: {_summary(report.totals)}{_ending(report)}", err=True)
     return _exit_code(report)
 
 
@@ -83,6 +86,13 @@ def _watchers(log_format: str, metrics: Path | None) -> Callable[[int], Sequence
 def _summary(totals: dict[str, int]) -> str:
     states = ("done", "partial", "failed", "refused", "quarantined", "duplicate", "running", "pending")
     return ", ".join(f"{totals[state]} {state}" for state in states if totals.get(state)) or "no scene"
+
+
+def _ending(report: Report) -> str:
+    """What was found, or that there is more to do."""
+    if report.signal is not None:
+        return "; interrupted, run again to go on"
+    return f"; {sum(row.anomalies for row in report.rows.values())} anomalies"
 
 
 def _exit_code(report: Report) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 import traceback
 from importlib.metadata import version
@@ -87,9 +88,13 @@ def main(argv: list[str] | None = None) -> None:
     _set_up_logging(verbosity)
     try:
         result = cli.main(arguments, prog_name="geoanom", standalone_mode=False)
+        sys.stdout.flush()
         sys.exit(int(result) if isinstance(result, int) else ExitCode.DONE)
     except GeoanomError as error:
         _fail(str(error), error.exit_code, verbosity)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        sys.exit(ExitCode.USAGE)
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "geoanom"
         _fail(f"{where}: {one_line(error.format_message())}; see {where} --help", ExitCode.USAGE, verbosity)
@@ -97,8 +102,8 @@ def main(argv: list[str] | None = None) -> None:
         sys.exit(stop.exit_code)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted; nothing was left half-written", 130, verbosity)
-    except BrokenPipeError:
-        sys.stderr.close()
+    except BrokenPipeError:  # nobody reads on; what is left must not be complained about when Python ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(ExitCode.DONE)
     except MemoryError:
         _fail("out of memory; choose fewer --bands or a smaller embed.batch_size", ExitCode.BUG, verbosity)

@@ -29,6 +29,9 @@ SETTINGS = {
 }
 """Option to the setting that it is short for."""
 
+OF_THE_MODEL = frozenset({"seed", "tiles", "normalize", "embed", "detect", "calibrate", "fit"})
+"""Groups of settings that a frozen model brings with it."""
+
 CONFIGURE = (
     click.option("--config", "config_path", type=FILE, help="Settings in YAML."),
     click.option("--set", "sets", multiple=True, metavar="KEY.PATH=VALUE", help="Change one setting; may be repeated."),
@@ -71,15 +74,18 @@ def options(*groups: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], .
     return decorate
 
 
-def config_from(given: dict[str, Any], scenes: tuple[str, ...] = ()) -> Config:
+def config_from(given: dict[str, Any], scenes: tuple[str, ...] = (), *, model_is_frozen: bool = False) -> Config:
     """The settings that a command's options ask for; a ``.vrt`` or an address on the net that is named as a scene is thereby allowed.
 
     Raises:
-        ConfigError: two threshold rules, or a value that cannot be used.
+        ConfigError: two threshold rules, a value that cannot be used, or a setting of a model that is frozen.
     """
     from geoanom.config import load_config
 
     rules = [f"--{name}" for name in ("fdr", "contamination", "top") if given.get(name) is not None]
+    for item in given.get("sets", ()) if model_is_frozen else ():
+        if item.partition(".")[0].partition("=")[0].strip() in OF_THE_MODEL:
+            raise ConfigError(item, "is a setting of the model, which is frozen", "fit another model with it")
     if len(rules) > 1:
         raise ConfigError(" and ".join(rules), "are different rules", "give one")
     sets = [f"{SETTINGS[name]}={_as_yaml(name, value)}" for name, value in given.items() if name in SETTINGS and value is not None]

@@ -72,7 +72,7 @@ def score(scenes: tuple[str, ...], model_path: Path, output: Path, **given: Any)
 
     Tiles, bands, embedding and detectors are the model's; the threshold, the permissions and the device are yours.
     """
-    config = config_from(given, scenes)
+    config = config_from(given, scenes, model_is_frozen=True)
     uris = _expanded(scenes, config)
     outputs = _outputs(output, given, len(uris))
     from geoanom import pipeline

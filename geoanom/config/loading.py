@@ -6,7 +6,8 @@ Later sources win: built-in defaults, the file, ``GEOANOM_*`` variables (``GEOAN
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
 
 import yaml
 from pydantic import ValidationError
@@ -19,12 +20,14 @@ from geoanom.registry import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
-    from pathlib import Path
+    from os import PathLike
 
 ENV_PREFIX = "GEOANOM_"
+WORDS = {"tuple_type": "should be a list, such as [1, 3]", "model_type": "should be a group of settings, such as {key: value}"}
+"""What complaints of pydantic mean in YAML."""
 
 
-def load_config(path: Path | None = None, sets: Iterable[str] = (), environ: Mapping[str, str] | None = None) -> Config:
+def load_config(path: str | PathLike[str] | None = None, sets: Iterable[str] = (), environ: Mapping[str, str] | None = None) -> Config:
     """Read the settings from all their sources.
 
     Args:
@@ -35,7 +38,7 @@ def load_config(path: Path | None = None, sets: Iterable[str] = (), environ: Map
     Raises:
         ConfigError: a file, key or value that cannot be used.
     """
-    tree = _read_yaml(path) if path else {}
+    tree = _read_yaml(Path(path)) if path else {}
     for name, text in sorted((os.environ if environ is None else environ).items()):
         keys = name.removeprefix(ENV_PREFIX).lower().split("__")
         if name.startswith(ENV_PREFIX) and (len(keys) > 1 or keys[0] in Config.model_fields):  # others are no settings, such as secrets
@@ -121,7 +124,8 @@ def _as_config_error(error: ValidationError, subject: str) -> ConfigError:
     where = ".".join(keys)
     if first["type"] == "extra_forbidden":
         return ConfigError(subject, str(unknown("setting", where, _siblings(keys))), "")
-    return ConfigError(subject, f"{where or 'settings'}: {first['msg'].removeprefix('Value error, ')}", "see configs/default.yaml")
+    said = WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
+    return ConfigError(subject, f"{where or 'settings'}: {said}", "see configs/default.yaml")
 
 
 def _siblings(keys: list[str]) -> list[str]:
@@ -129,5 +133,6 @@ def _siblings(keys: list[str]) -> list[str]:
     model: Any = Config
     for key in keys[:-1]:
         annotation = model.model_fields[key].annotation if key in model.model_fields else None
-        model = annotation if isinstance(annotation, type) and issubclass(annotation, Section) else Member
+        sections = [part for part in (annotation, *get_args(annotation)) if isinstance(part, type) and issubclass(part, Section)]
+        model = sections[0] if sections else Member
     return [".".join([*keys[:-1], name]) for name in model.model_fields]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-from typing import Any, Literal
+import re
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
@@ -17,12 +18,14 @@ class Quality(Section):
     suffix: str | None = Field(None, description="what stands in place of the scene's suffix in the raster's name, such as _qa.tif")
     band: int = Field(1, ge=1)
     reject: tuple[int, ...] = Field((), description="values that are not usable")
-    bits: tuple[int, ...] = Field((), description="bits, counted from 0, of which none may be set")
+    bits: tuple[Annotated[int, Field(ge=0, le=63)], ...] = Field((), description="bits, counted from 0, of which none may be set")
 
     @model_validator(mode="after")
     def _says_where_and_what(self) -> Quality:
         if (self.path is None) == (self.suffix is None):
             raise ValueError("give one of path, suffix")
+        if set(re.findall(r"\{.*?\}", self.path or "")) - {"{stem}"}:
+            raise ValueError("path knows {stem} and no other placeholder")
         if not self.reject and not self.bits:
             raise ValueError("give the values to reject, or bits")
         return self

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geoanom.errors import SceneError
+from geoanom.errors import ConfigError, SceneError
 from geoanom.raster.regrid import at_resolution
 from geoanom.raster.scene import open_scene
 from geoanom.sources.bands import UnnamedBandsError, folded, is_name
@@ -25,7 +25,6 @@ SAME_SHARE = 0.1
 """Resolutions that differ by more than this share are different."""
 NO_NUMBER = 0
 """Of a band that stood at different numbers in the training scenes, which were read by names."""
-PER_SCENE = "fit a model with normalize.per=scene"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +68,11 @@ def open_for(uri: str | PathLike[str], model: Model, config: Config) -> Scene:
             if any(band.index == NO_NUMBER for band in model.bands):
                 wrong = "does not name its bands, and those of the model stood at other numbers in other files"
                 raise UnnamedBandsError(uri, wrong, "choose by number with --bands 1,2,3") from error
+            scene = open_scene(uri, config.model_copy(update={"bands": model.chosen_bands}))
+            note = f"does not name its bands: they are taken for {_listed(names)} by their place in the file"
+            return replace(scene, warnings=(*scene.warnings, note))
+        except ConfigError as error:
+            raise SceneError(uri, f"{error.wrong}, and the model was fitted on {_listed(names)}", "fit a model for such scenes") from error
     return open_scene(uri, config.model_copy(update={"bands": config.bands or model.chosen_bands}))
 
 
@@ -86,17 +90,27 @@ def common_bands(scenes: Sequence[Scene], config: Config) -> tuple[Band, ...]:
         config: bands that it asks for by number are the same by decree.
 
     Raises:
-        SceneError: a scene has other bands than the first.
+        SceneError: a scene has other bands than most.
     """
     names = [names_of(scene.bands) for scene in scenes]
-    for scene, theirs in zip(scenes[1:], names[1:], strict=True):
-        _check_same_bands(scene, theirs, scenes[0], names[0], config)
+    usual = _usual(scenes, names)
+    for scene, theirs in zip(scenes, names, strict=True):
+        _check_same_bands(scene, theirs, scenes[usual], names[usual], config)
     named = [scene.bands for scene, theirs in zip(scenes, names, strict=True) if theirs is not None]
     if len({tuple(folded(band.name) for band in bands) for bands in named}) > 1:
         return tuple(replace(band, name=f"band {band.index}") for band in scenes[0].bands)
     if len({tuple(band.index for band in scene.bands) for scene in scenes}) > 1:
         return tuple(replace(band, index=NO_NUMBER) for band in named[0])
     return named[0] if named else scenes[0].bands
+
+
+def _usual(scenes: Sequence[Scene], names: Sequence[tuple[str, ...] | None]) -> int:
+    """The first scene whose bands are those of most scenes."""
+    kinds = [
+        (tuple(band.index for band in scene.bands), scene.band_count) if theirs is None else tuple(map(folded, theirs))
+        for scene, theirs in zip(scenes, names, strict=True)
+    ]
+    return kinds.index(Counter(kinds).most_common(1)[0][0])
 
 
 def _check_same_bands(scene: Scene, theirs: tuple[str, ...] | None, first: Scene, ours: tuple[str, ...] | None, config: Config) -> None:
@@ -151,7 +165,7 @@ def check_values(scene: Scene, model: Model) -> None:
     """
     if model.config.normalize.per == "archive" and _kind_of(_dtype(scene)) != _kind_of(model.dtype):
         wrong = f"holds {_dtype(scene)} values, the model was fitted on {model.dtype}, and they are not scaled alike"
-        raise SceneError(scene.uri, wrong, PER_SCENE)
+        raise SceneError(scene.uri, wrong, "fit another model with normalize.per=scene, which this one was not")
 
 
 def harmonized(scenes: Sequence[Scene], config: Config) -> tuple[list[Scene], float | None]:
@@ -183,7 +197,8 @@ def _at(scene: Scene, resolution_m: float | None, config: Config, others: str, r
         return scene
     if not config.sources.resample:
         raise SceneError(scene.uri, f"is at {theirs:.3g} m a pixel, {others} at {resolution_m:.3g} m", remedy)
-    return at_resolution(scene, resolution_m, config.sources.resampling)
+    resampled = at_resolution(scene, resolution_m, config.sources.resampling)
+    return replace(resampled, warnings=(*resampled.warnings, f"resampled from {theirs:.3g} m to {resolution_m:.3g} m a pixel"))
 
 
 def _resolution_m(scene: Scene) -> float | None:

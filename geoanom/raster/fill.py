@@ -28,7 +28,9 @@ SPECK_PX = 5
 """Squares smaller than this are pixels that happen to have the fill's value."""
 REACH_PX = SPECK_PX // 2 + SPECK_PX
 """How far around a pixel the fill mask looks."""
-MAX_SURVEY_BLOCKS = 64
+MAX_SURVEY_WINDOWS = 64
+SURVEYED_SHARE = 1 / 8
+"""Of the blocks of a scene; a remote one is fetched for it once more."""
 SURVEY_SIDE_PX = 1024
 
 
@@ -49,18 +51,29 @@ def find_border_fill(scene: Scene) -> tuple[float, ...] | None:
     """
     votes: Counter[tuple[float, ...]] = Counter()
     extremes: set[tuple[float, ...]] = set()
+    border, middle = _survey_windows(scene)
     with closing(scene.open_handle()) as handle:
-        for window in _survey_windows(scene):
+        for window in border:
             pixels = handle.read(window)
             candidate = _commonest_border_vector(pixels, window, scene)
             if candidate is not None:
                 equal = np.logical_and.reduce([*_equal_bands(pixels.values, candidate), pixels.valid])
                 votes[candidate] += int(_holds_square(equal, min(THICK_PX, window.height, window.width)))
-            if pixels.valid.any():
-                vectors = pixels.values[:, pixels.valid]
-                extremes |= {tuple(vectors.min(axis=1).tolist()), tuple(vectors.max(axis=1).tolist())}
-    best = max(votes, key=lambda value: (votes[value], value), default=None)
-    return best if best is not None and votes[best] and extremes != {best} else None
+            extremes |= _extremes(pixels)
+        best = max(votes, key=lambda value: (votes[value], value), default=None)
+        if best is None or not votes[best]:
+            return None
+        if extremes == {best}:
+            extremes |= _extremes(handle.read(middle))
+    return best if extremes != {best} else None
+
+
+def _extremes(pixels: Pixels) -> set[tuple[float, ...]]:
+    """The smallest and the largest valid value of every band; nothing where none is valid."""
+    if not pixels.valid.any():
+        return set()
+    vectors = pixels.values[:, pixels.valid]
+    return {tuple(vectors.min(axis=1).tolist()), tuple(vectors.max(axis=1).tolist())}
 
 
 def fill_matches(values: NDArray[np.generic], fill: tuple[float, ...]) -> NDArray[np.bool_]:
@@ -121,14 +134,27 @@ def _commonest_border_vector(pixels: Pixels, window: Window, scene: Scene) -> tu
     return tuple(unique[:, counts.argmax()].tolist())  # Python numbers: a float could not hold every 64-bit integer
 
 
-def _survey_windows(scene: Scene) -> list[Window]:
-    """Up to `MAX_SURVEY_BLOCKS` windows of whole blocks along the border, evenly spaced, and one in the middle."""
+def _survey_windows(scene: Scene) -> tuple[list[Window], Window]:
+    """Windows of whole blocks along the border, with those of the corners, evenly spaced; and one in the middle."""
     height = max(scene.block_height, min(THICK_PX * 2, scene.height))
     height = -(-height // scene.block_height) * scene.block_height
     width = min(scene.block_width, max(SURVEY_SIDE_PX, THICK_PX))
     n_rows, n_cols = -(-scene.height // height), -(-scene.width // width)
-    border = [(r, c) for r in range(n_rows) for c in range(n_cols) if r in (0, n_rows - 1) or c in (0, n_cols - 1)]
-    picks = np.unique(np.linspace(0, len(border) - 1, min(len(border), MAX_SURVEY_BLOCKS)).round().astype(int))
-    places = dict.fromkeys([border[i] for i in picks] + [(n_rows // 2, n_cols // 2)])
-    boxes = [Window(row_off=r * height, col_off=c * width, height=height, width=width) for r, c in places]
-    return [box.within(scene.height, scene.width) for box in boxes]
+    ring = _ring(n_rows, n_cols)
+    n_decoded = n_rows * -(-scene.width // scene.block_width)  # parts of a row of strips cost as much as the whole
+    n_wanted = min(max(4, int(n_decoded * SURVEYED_SHARE)), MAX_SURVEY_WINDOWS, len(ring))
+    corners = [(r, c) for r in (0, n_rows - 1) for c in (0, n_cols - 1)]
+    evenly = [ring[i] for i in np.linspace(0, len(ring), n_wanted, endpoint=False).astype(int)]
+    places = sorted({*corners, *evenly})
+    *border, middle = (
+        Window(row_off=r * height, col_off=c * width, height=height, width=width).within(scene.height, scene.width)
+        for r, c in (*places, (n_rows // 2, n_cols // 2))
+    )
+    return border, middle
+
+
+def _ring(n_rows: int, n_cols: int) -> list[tuple[int, int]]:
+    """(row, col) of the border, once around; so that even spacing favours no side."""
+    top, bottom = [(0, c) for c in range(n_cols)], [(n_rows - 1, c) for c in reversed(range(n_cols))]
+    right, left = [(r, n_cols - 1) for r in range(1, n_rows - 1)], [(r, 0) for r in reversed(range(1, n_rows - 1))]
+    return list(dict.fromkeys([*top, *right, *bottom, *left]))

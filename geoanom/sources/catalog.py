@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import glob
 import hashlib
 import os
+from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -93,36 +93,64 @@ def find_scenes(uri: str, config: Config, *, leave_out: Path | None = None) -> C
     Raises:
         InputError: it does not exist, cannot be read, or holds no scene.
     """
-    path = Path(uri)
-    if is_catalog(uri):
-        root = Path.cwd() if "://" in uri else path.absolute().parent
-        entries = [_anywhere(item, root) for item in stac_items(uri, config)]
-    elif path.suffix.lower() in LISTS and path.is_file() and not is_landsat(path):
-        root, entries = path.absolute().parent, list(_listed(path))
-    elif not path.exists() and is_pattern(uri):
-        root = _fixed_part(uri)
-        entries = [_entry(Path(p).absolute(), root) for p in glob.glob(uri, recursive=True) if _is_scene(Path(p), config)]  # noqa: PTH207 - it takes absolute patterns
-    elif path.is_dir() and not is_safe(path) and not is_landsat(path):
-        root = path.absolute()
-        entries = [_inside(p, root) for p in _walk(root, config, leave_out)]
-    else:
-        root = path.absolute().parent
-        entries = [_anywhere(uri if "://" in uri else str(path.absolute()), root)]
-    if not entries:
+    root, found = _found(uri, config, _real(leave_out) if leave_out else None)
+    if not found:
         raise InputError(uri, "holds no scene", "name a folder with GeoTIFFs or other rasters, or a list of them")
-    unique = {entry.name: _checked(entry) for entry in entries}
+    unique = {entry.name: _checked(entry) for entry in _told_apart(found)}
     return Catalog(root=root, entries=tuple(unique[name] for name in sorted(unique, key=os.fsencode)))
 
 
-def _walk(folder: Path, config: Config, leave_out: Path | None) -> Iterator[Path]:
+def _found(uri: str, config: Config, left_out: Path | None) -> tuple[Path, list[Entry]]:
+    """The root of an archive, and its scenes in any order."""
+    path = Path(uri)
+    if not uri:
+        raise InputError("archive", "has an empty name", "name a folder, a pattern or a list")
+    if is_catalog(uri):
+        root = Path.cwd() if "://" in uri else path.absolute().parent
+        return root, [_anywhere(item, root) for item in stac_items(uri, config)]
+    if path.suffix.lower() in LISTS and path.is_file() and not is_landsat(path):
+        return path.absolute().parent, list(_listed(path))
+    if not path.exists() and is_pattern(uri):
+        root = _fixed_part(uri)
+        return root, [_inside(p, root) for p in _matching(uri, root, left_out) if _is_scene(p, config)]
+    root = path.absolute()
+    if path.is_dir() and not is_safe(path) and not is_landsat(path):
+        if _real(root) == left_out:
+            raise InputError(uri, "is the output folder as well", "choose another output folder, such as one inside it")
+        return root, [_inside(p, root) for p in _walk(root, config, left_out)]
+    return root.parent, [_anywhere(uri if "://" in uri else str(root), root.parent)]
+
+
+def _told_apart(entries: Iterable[Entry]) -> list[Entry]:
+    """Each place once; a digest tells places that would share a name."""
+    by_place = {entry.uri: entry for entry in entries}
+    counted = Counter(entry.name for entry in by_place.values())
+    return [entry if counted[entry.name] == 1 else replace(entry, name=_with_digest(entry.name, entry.uri)) for entry in by_place.values()]
+
+
+def _with_digest(name: str, uri: str) -> str:
+    return f"{name}#{hashlib.sha256(os.fsencode(uri)).hexdigest()[:8]}"
+
+
+def _matching(pattern: str, root: Path, left_out: Path | None) -> Iterator[Path]:
+    """What a pattern finds below its fixed part, but nothing hidden; links to folders are not followed down, since they may go round."""
+    try:
+        for path in root.glob(str(Path(pattern).absolute().relative_to(root))):
+            is_hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+            if not is_hidden and not (left_out and _real(path).is_relative_to(left_out)):
+                yield path
+    except ValueError as error:
+        raise InputError(pattern, f"is no pattern ({error})", "write ** only between slashes") from error
+
+
+def _walk(folder: Path, config: Config, left_out: Path | None) -> Iterator[Path]:
     """The scenes below a folder; every folder is visited once, however many links lead to it."""
-    left_out = leave_out.resolve() if leave_out else None
     seen: set[Path] = set()
     stack = [folder]
     while stack:
         here = stack.pop()
-        real = here.resolve()
-        if real in seen or real == left_out or not real.is_relative_to(folder.resolve()):
+        real = _real(here)
+        if real in seen or real == left_out or not real.is_relative_to(_real(folder)):
             continue
         seen.add(real)
         try:
@@ -138,9 +166,14 @@ def _walk(folder: Path, config: Config, leave_out: Path | None) -> Iterator[Path
                 stack.append(child)
 
 
+def _real(path: Path) -> Path:
+    """Where all links lead; `Path.resolve` raises for a link to itself."""
+    return Path(os.path.realpath(path))
+
+
 def _leads_out(path: Path, root: Path) -> bool:
     """Is this a link to a folder outside the archive? Those to files are asked about when they are scenes."""
-    return path.is_symlink() and path.is_dir() and not path.resolve().is_relative_to(root.resolve())
+    return path.is_symlink() and path.is_dir() and not _real(path).is_relative_to(_real(root))
 
 
 def _is_scene(path: Path, config: Config) -> bool:
@@ -184,7 +217,7 @@ def _anywhere(uri: str, root: Path) -> Entry:
     """The entry of a scene that need not lie below the root; addresses are told by a digest where their names are the same."""
     if "://" in uri:
         name = public_name(uri)
-        return Entry(uri=uri, name=name if name == uri else f"{name}#{hashlib.sha256(uri.encode()).hexdigest()[:8]}")
+        return Entry(uri=uri, name=name if name == uri else _with_digest(name, uri))
     path = Path(uri)
     return _entry(path, root) if path.is_relative_to(root) else Entry(uri=uri, name=uri.lstrip("/"))
 
@@ -216,6 +249,6 @@ def _checked(entry: Entry) -> Entry:
 def _inside(path: Path, root: Path) -> Entry:
     """The entry of a scene in a folder; links that lead out of the folder are refused."""
     entry = _entry(path, root)
-    if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
+    if not _real(path).is_relative_to(_real(root)):
         return replace(entry, refusal=SceneError(path, "is a link that leads out of the archive", "name it in a list"))
     return entry

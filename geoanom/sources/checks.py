@@ -27,7 +27,11 @@ if TYPE_CHECKING:
     from geoanom.raster.grid import Window
 
 MAX_PIXELS_A_SIDE = 2**31 - 1
-MAX_BLOCKS = 50_000_000
+MAX_BLOCKS = 10_000_000
+LEAST_LISTED_BYTES = 4
+"""What a TIFF needs at least to list a block: two bytes for its offset, two for its size."""
+SIDE_SUFFIXES = (".msk", ".ovr", ".aux.xml", ".aux", ".hdr", ".tfw", ".wld", ".prj", ".rpb", ".imd")
+"""Of what GDAL looks at beside a raster without being told to."""
 END_MARKS = {"PNG": b"IEND", "JPEG": b"\xff\xd9"}
 
 
@@ -57,7 +61,16 @@ def check_local_path(uri: str) -> Path:
         raise SceneError(uri, "is empty (0 bytes)", "copy or download it again")
     if not os.access(path, os.R_OK):
         raise SceneError(uri, "may not be read", "change its permissions")
+    if path.suffix.lower() != ".vrt":
+        check_side_files(path, _links_beside(path), uri)
     return path
+
+
+def _links_beside(path: Path) -> list[Path]:
+    """Links that GDAL would follow as soon as it opens a raster."""
+    suffixes = [form for suffix in SIDE_SUFFIXES for form in (suffix, suffix.upper())]
+    names = [f"{name}{suffix}" for name in (path.name, path.stem) for suffix in suffixes]
+    return [path.with_name(name) for name in names if os.path.islink(path.with_name(name))]  # noqa: PTH114 - which fails on long names
 
 
 @dataclass(frozen=True)
@@ -95,7 +108,7 @@ def check_side_files(path: Path, beside: Iterable[Path], uri: str) -> None:
     folder = path.resolve().parent
     for other in beside:
         linked_too = path.is_symlink() and other.absolute().parent == path.parent
-        if not linked_too and not other.resolve().is_relative_to(folder):
+        if not linked_too and not Path(os.path.realpath(other)).is_relative_to(folder):  # Path.resolve fails on a link to itself
             raise SceneError(
                 uri, f"is read with {other.name}, which lies outside its folder", "put that file itself beside it, or remove it"
             )
@@ -195,15 +208,24 @@ def survey_blocks(src: rasterio.DatasetReader, indexes: tuple[int, ...], size_by
     absent, damaged = np.zeros(shape, bool), np.zeros(shape, bool)
     if src.driver != "GTiff":
         return BlockMap(block_height, block_width, absent, damaged)
-    if absent.size * len(indexes) > MAX_BLOCKS:
-        raise SceneError(uri or src.name, f"has {absent.size} blocks a band, too many to check", "retile it with larger blocks")
     separate = src.interleaving is Interleaving.band
+    _check_block_count(absent.size * (src.count if separate else 1), size_bytes, uri or src.name)
     for band in indexes if separate else indexes[:1]:
         for place in np.ndindex(*shape):
             start, length = block_extent(src, band, place)
             absent[place] |= start == 0 or length == 0
             damaged[place] |= start + length > size_bytes
     return BlockMap(block_height, block_width, absent, damaged)
+
+
+def _check_block_count(n_blocks: int, size_bytes: int, uri: str) -> None:
+    """Refuse what would take minutes to look up; a few hundred bytes can claim as many blocks as they like."""
+    if n_blocks * LEAST_LISTED_BYTES > size_bytes:
+        raise SceneError(
+            uri, f"is truncated: its {size_bytes} bytes cannot even list the {n_blocks} blocks that it claims", "copy it again"
+        )
+    if n_blocks > MAX_BLOCKS:
+        raise SceneError(uri, f"has {n_blocks} blocks, too many to check", "retile it with larger blocks")
 
 
 def block_extent(src: rasterio.DatasetReader, band: int, place: tuple[int, ...]) -> tuple[int, int]:

@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp
-from rasterio.errors import RasterioError
 
 from geoanom.errors import SceneError
 from geoanom.raster.scene import Band, Scene
 from geoanom.sources.bands import band_numbers, usable_bands
 from geoanom.sources.checks import FileState, check_header, check_local_path, check_side_files, sha256_of, survey_blocks
 from geoanom.sources.dates import TAGS, acquisition_datetime
-from geoanom.sources.handle import RasterHandle, Reading, numpy_dtype
+from geoanom.sources.handle import UNREADABLE, RasterHandle, Reading, numpy_dtype
 from geoanom.sources.jpeg2000 import DRIVER as JPEG2000
 from geoanom.sources.jpeg2000 import check_jpeg2000
 from geoanom.sources.place import georeference_of
@@ -80,7 +79,7 @@ def open_raster(uri: str, config: Config) -> Scene | None:
         with rasterio.open(path, driver=driver, sharing=False) as src:
             check_header(src, uri, config.sources)
             return scene_of(src, _local_file(src, path, state, uri), config)
-    except RasterioError as error:
+    except UNREADABLE as error:
         raise SceneError(uri, f"is truncated, damaged or no raster ({error})", "copy it again, or name a GeoTIFF") from error
 
 

@@ -8,12 +8,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
-from rasterio.errors import RasterioError
+from rasterio.errors import CRSError, RasterioError
 from rasterio.windows import Window as RioWindow
 
 from geoanom.errors import SceneError
 from geoanom.raster.grid import Window
 from geoanom.raster.scene import Pixels
+
+UNREADABLE = (RasterioError, CRSError)
+"""What rasterio raises for a damaged file; one of them is no `RasterioError`."""
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -86,7 +89,7 @@ class RasterHandle:
         self._reading, self._blocks = reading, blocks
         try:
             self._src = rasterio.open(reading.path, driver=reading.driver, sharing=False)
-        except RasterioError as error:
+        except UNREADABLE as error:
             raise SceneError(reading.path, f"cannot be opened again ({error})", "leave it in place while it is read") from error
 
     def close(self) -> None:
@@ -100,7 +103,7 @@ class RasterHandle:
             try:
                 values, valid = self._decode(window)
                 return self._as_pixels(window, values, valid, absent, [])
-            except (RasterioError, OSError):
+            except (*UNREADABLE, OSError):
                 pass  # some block in the window is unreadable: find out which, below
         values, valid, broken = self._decode_piecewise(window, damaged)
         return self._as_pixels(window, values, valid, absent, broken)
@@ -128,7 +131,7 @@ class RasterHandle:
             rows, cols = _relative(part, window)
             try:
                 values[:, rows, cols], valid[rows, cols] = self._decode(part)
-            except (RasterioError, OSError):
+            except (*UNREADABLE, OSError):
                 broken.append(place)
         return values, valid, broken
 

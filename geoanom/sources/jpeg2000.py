@@ -33,7 +33,7 @@ def check_jpeg2000(file: IO[bytes], uri: str) -> str:
     try:
         start, stop = _codestream(file, end)
         _check_tiles(file, start, stop)
-    except (struct.error, ZeroDivisionError):
+    except (struct.error, ZeroDivisionError, OSError, ValueError, OverflowError):  # lengths and sizes that no file has
         raise SceneError(uri, "is truncated: the end of its image is missing", AGAIN) from None
     except _BrokenError as error:
         raise SceneError(uri, str(error), AGAIN) from None
@@ -73,7 +73,7 @@ def _check_tiles(file: IO[bytes], start: int, stop: int) -> None:
         place = following
     if _numbers(file, place, ">H") != (EOC,) or place + 2 != stop:
         raise _BrokenError("is damaged: its tiles do not follow each other to the end")
-    if seen != set(range(n_tiles)):
+    if len(seen) != n_tiles or max(seen, default=0) >= n_tiles:
         raise _BrokenError(f"is damaged: it has {len(seen)} of {n_tiles} tiles")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 import zlib
 from dataclasses import dataclass
@@ -92,7 +93,7 @@ class Folder:
         """
         check_inside(member, self.uri)
         path = self.root / member
-        if not path.resolve().is_relative_to(self.root.resolve()):
+        if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(self.root)):  # resolve() raises for a link to itself
             raise SceneError(self.uri, f"has a link at {member} that leads out of the product", "put the file itself there")
         if not path.is_file():
             raise SceneError(self.uri, f"lacks the file {member}", AGAIN)

@@ -18,14 +18,13 @@ from typing import TYPE_CHECKING, Protocol, Self, TypeVar
 from urllib.parse import unquote, urlsplit
 
 import rasterio
-from rasterio.errors import RasterioError
 from rasterio.session import DummySession, Session
 
 from geoanom.errors import SceneError
 from geoanom.raster.environ import remote_options
 from geoanom.sources.checks import block_extent, check_header
 from geoanom.sources.geotiff import MAGIC, RasterFile, scene_of
-from geoanom.sources.handle import RasterHandle
+from geoanom.sources.handle import UNREADABLE, RasterHandle
 from geoanom.sources.s3 import SCHEME as S3
 from geoanom.sources.s3 import S3File
 from geoanom.sources.web import SCHEMES, Answer, fetch, public_name, split_login, without_secrets
@@ -145,7 +144,7 @@ def open_remote(uri: str, config: Config) -> Scene | None:
     try:
         with GdalThread(remote, answer) as gdal:
             return gdal.run(partial(_describe, remote, answer, config))
-    except RasterioError as error:
+    except UNREADABLE as error:
         _check_unchanged(remote, answer)
         what = f"is truncated, damaged or no raster ({without_secrets(str(error))})"
         raise SceneError(remote.name, what, "upload it again, or name a GeoTIFF") from error
@@ -246,7 +245,7 @@ class RemoteHandle(RasterHandle):
         self._gdal = GdalThread(remote, now)
         try:
             self._src = self._gdal.run(partial(rasterio.open, remote.gdal_path(now), driver=DRIVER, sharing=False))
-        except RasterioError as error:
+        except UNREADABLE as error:
             self._gdal.close()
             what = f"cannot be opened again ({without_secrets(str(error))})"
             raise SceneError(remote.name, what, "leave it in place while it is read") from error
@@ -267,7 +266,7 @@ class RemoteHandle(RasterHandle):
     def _decode(self, window: Window) -> tuple[NDArray[np.generic], NDArray[np.bool_]]:
         try:
             return super()._decode(window)
-        except (RasterioError, OSError):
+        except (*UNREADABLE, OSError):
             self._check_delivery(window)
             return super()._decode(window)
 

@@ -221,3 +221,14 @@ def datetime_of(item: dict[str, Any]) -> str | None:
     stated = item.get("properties")
     moment = (stated.get("datetime") or stated.get("start_datetime")) if isinstance(stated, dict) else None
     return acquisition_datetime({"ACQUISITION_DATETIME": str(moment)}, "") if moment else None
+
+
+def asset_targets(uri: str, config: Config) -> list[str]:
+    """The paths and URLs of all rasters that an item names, whether they are used or not.
+
+    Raises:
+        SceneError: it is no item, or names what it may not.
+    """
+    document = read_document(uri, config)
+    root = root_of(document)
+    return [target_of(document, asset["href"], root) for asset in _assets(document).values() if _is_raster(asset)]

@@ -13,12 +13,11 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import rasterio
-from rasterio.errors import RasterioError
 
 from geoanom.errors import SceneError
 from geoanom.sources.checks import FileState, check_header, check_local_path
 from geoanom.sources.geotiff import RasterFile, scene_of
-from geoanom.sources.handle import RasterHandle
+from geoanom.sources.handle import UNREADABLE, RasterHandle
 from geoanom.sources.jpeg2000 import check_jpeg2000
 from geoanom.sources.product import AGAIN, check_inside
 
@@ -107,7 +106,7 @@ class Zipped:
             with rasterio.open(path, driver=driver, sharing=False) as src:
                 check_header(src, uri, config.sources)
                 return scene_of(src, raster, config)
-        except (RasterioError, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        except (*UNREADABLE, zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
             raise SceneError(uri, f"is truncated, damaged or no raster ({error})", AGAIN) from error
 
     def _info(self, member: str) -> zipfile.ZipInfo:
