@@ -13,6 +13,7 @@ from geoanom.errors import ConfigError, GeoanomError, InputError
 from geoanom.layer.anomaly import AnomalyLayer, SceneSummary, anomalies_of
 from geoanom.layer.atomic import check_output
 from geoanom.layer.cog import write_heatmap
+from geoanom.layer.features import features_of
 from geoanom.layer.quicklook import Thumbnail, write_quicklook
 from geoanom.layer.regions import top_places
 from geoanom.model.fitting import fit_model
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from geoanom.config import Threshold
     from geoanom.layer.anomaly import Anomaly
+    from geoanom.layer.features import Features
     from geoanom.layer.scoremap import ScoreMap
     from geoanom.model import Model
     from geoanom.raster.scene import Scene
@@ -213,5 +215,5 @@ def _write(layer: AnomalyLayer, maps: list[ScoreMap], model: Model, outputs: Out
     if outputs.quicklook and thumbnail is not None:
         write_quicklook(layer, thumbnail, outputs.quicklook)
     if outputs.layer:
-        export: Callable[[AnomalyLayer, Path], None] = EXPORTERS.load(outputs.layer.suffix.lower())
-        export(layer, outputs.layer)
+        export: Callable[[Features, Path], None] = EXPORTERS.load(outputs.layer.suffix.lower())
+        export(features_of(layer), outputs.layer)
