@@ -191,6 +191,8 @@ def make_layer(maps: Sequence[ScoreMap], model: Model, config: Config) -> Anomal
         threshold={"rule": rule, "value": value},
         scenes=tuple(SceneSummary(scene=m.scene, tiles_scored=len(m), tiles_masked=m.tiles_masked, warnings=m.warnings) for m in maps),
         anomalies=tuple(anomalies),
+        tile_size=model.config.tiles.size,
+        stride=model.config.tiles.step,
     )
 
 

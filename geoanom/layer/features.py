@@ -110,6 +110,7 @@ def provenance_of(layer: AnomalyLayer) -> dict[str, Any]:
         "model_id": layer.model_id,
         "config_digest": layer.config_digest,
         "threshold": dict(layer.threshold),
+        **({} if layer.tile_size is None else {"tile_size": layer.tile_size, "stride": layer.stride}),
         "tiles_scored": sum(summary.tiles_scored for summary in layer.scenes),
         "tiles_masked": sum(summary.tiles_masked for summary in layer.scenes),
         "scenes": [_scene_entry(summary) for summary in layer.scenes],
