@@ -174,6 +174,53 @@ def test_levels_and_verdicts_filter_map_and_list_alike(browser: Chrome, page: Pa
     assert verdicts(browser) == []
 
 
+def test_the_map_is_moved_by_pointer_wheel_and_slider(browser: Chrome, page: Path) -> None:
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.common.actions.wheel_input import ScrollOrigin
+
+    show(browser, page)
+    outline = browser.find_element("css selector", "#map [data-index='3']")
+    ActionChains(browser).move_to_element_with_offset(outline, 4 - outline.rect["width"] // 2, 0).click().perform()
+    assert picked(browser) == 3
+    world, canvas = browser.find_element("id", "world"), browser.find_element("id", "map")
+    before = world.get_attribute("transform")
+    ActionChains(browser).scroll_from_origin(ScrollOrigin.from_element(canvas), 0, -400).perform()
+    near = world.get_attribute("transform")
+    assert scale_of(near) > 1.5 * scale_of(before)
+    ActionChains(browser).move_to_element(canvas).click_and_hold().move_by_offset(40, 25).release().perform()
+    moved = world.get_attribute("transform")
+    assert scale_of(moved) == scale_of(near)
+    assert moved != near
+    assert picked(browser) == 3, "a drag is no click"
+    browser.execute_script("const o = document.getElementById('opacity'); o.value = 25; o.dispatchEvent(new Event('input'))")
+    assert ask(browser, "document.querySelector('.heat').getAttribute('opacity')") == "0.25"
+
+
+def scale_of(transform: str) -> float:
+    return float(transform.split("scale(")[1].rstrip(")"))
+
+
+def test_a_screen_reader_finds_a_name_for_everything_that_acts(browser: Chrome, page: Path) -> None:
+    show(browser, page)
+    nodes = browser.execute_cdp_cmd("Accessibility.getFullAXTree", {})["nodes"]
+    acting = [
+        node for node in nodes if node.get("role", {}).get("value") in {"button", "slider", "searchbox", "combobox", "link", "img", "table"}
+    ]
+    names = [node.get("name", {}).get("value") for node in acting if not node["ignored"]]
+    assert len(names) > 20
+    assert all(names)
+    press(browser, "j")
+    assert ask(browser, "document.getElementById('said').textContent").startswith("Anomaly 2, ")
+    assert ask(browser, "document.querySelector('#list tr[aria-current]').sectionRowIndex") == 1
+
+
+def test_focus_is_seen(browser: Chrome, page: Path) -> None:
+    show(browser, page)
+    press(browser, "\t\t\t")
+    assert ask(browser, "document.activeElement.id") == "download-csv"
+    assert ask(browser, "getComputedStyle(document.activeElement).outlineStyle") == "solid"
+
+
 def test_columns_sort_and_say_so(browser: Chrome, page: Path) -> None:
     show(browser, page)
     for order in ("descending", "ascending"):
@@ -235,7 +282,7 @@ def waited_for(path: Path) -> bool:
     return False
 
 
-def test_nothing_in_a_layer_runs(browser: Chrome, tmp_path: Path) -> None:
+def test_nothing_in_a_layer_runs(browser: Chrome, tmp_path: Path, downloads: Path) -> None:
     names = ("anomaly_id", "scene", "reason", "level", "bands", "voters", "datetime", "nearest_tiles", "model_id")
     properties = [{**dict.fromkeys(names, text), text: text, "rank": text, "score": text, f"score_{text}": 0.5} for text in HOSTILE]
     provenance = {"model_id": HOSTILE[0], HOSTILE[1]: HOSTILE[1], "threshold": {"rule": HOSTILE[0], "value": HOSTILE[1]}}
@@ -254,6 +301,11 @@ def test_nothing_in_a_layer_runs(browser: Chrome, tmp_path: Path) -> None:
     assert ask(browser, f"document.getElementById('list').textContent.includes({json.dumps(HOSTILE[0])})")
     assert complaints_of(browser) == []
     assert requests_of(browser) == []
+    assert waited_for(downloads / "labels-imgsrcxonerrorwi.csv")
+    with (downloads / "labels-imgsrcxonerrorwi.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["scene"][:11] for row in rows if "HYPERLINK" in row["scene"]] == ["'=HYPERLINK"], "no spreadsheet takes it for a formula"
+    assert len(rows) == len(HOSTILE) - 1
 
 
 def test_the_policy_stops_what_would_run_all_the_same(browser: Chrome, page: Path, tmp_path: Path) -> None:
@@ -420,6 +472,13 @@ def test_two_hundred_anomalies_take_less_than_five_megabytes(tmp_path: Path) -> 
     features = features_of(replace(layer, anomalies=tuple(replace(a, nearest=t) for a, t in zip(layer.anomalies, tiles, strict=True))))
     assert write_report(features, tmp_path / "large.html", scene=scene) == 200
     assert (tmp_path / "large.html").stat().st_size < 5e6
+
+
+def test_a_scene_that_was_changed_is_told() -> None:
+    features = features_of(layer_of(score_map(noisy_scene(), peaks=PEAKS)))
+    for scene, changed in ((noisy_scene(), False), (noisy_scene(seed=1), True)):
+        content = content_of(features, limit=9, scene=scene, heatmap=None, config=Config())
+        assert any("not what was scored" in note for note in content["notes"]) == changed
 
 
 def test_scenes_and_heatmaps_of_others_are_refused(tmp_path: Path) -> None:

@@ -125,6 +125,10 @@ const zoomTo = (item) => {
   bounded();
   drawView();
 };
+const placeOf = (event) => {
+  const box = map.getBoundingClientRect();
+  return [event.clientX - box.left, event.clientY - box.top];
+};
 const pointers = new Map();
 let dragged = false, gap = 0;
 const spread = () => {
@@ -132,15 +136,14 @@ const spread = () => {
   return Math.hypot(a[0] - b[0], a[1] - b[1]);
 };
 map.addEventListener("pointerdown", (event) => {
-  pointers.set(event.pointerId, [event.offsetX, event.offsetY]);
+  pointers.set(event.pointerId, placeOf(event));
   if (pointers.size === 1) dragged = false;
   if (pointers.size === 2) gap = spread();
 });
 map.addEventListener("pointermove", (event) => {
   const before = pointers.get(event.pointerId);
   if (!before) return;
-  const box = map.getBoundingClientRect();
-  const now = [event.clientX - box.left, event.clientY - box.top];
+  const now = placeOf(event);
   const [dx, dy] = [now[0] - before[0], now[1] - before[1]];
   if (!dragged && Math.hypot(dx, dy) < 4) return;
   if (!dragged) map.setPointerCapture(event.pointerId);
@@ -159,12 +162,10 @@ map.addEventListener("pointermove", (event) => {
 for (const end of ["pointerup", "pointercancel"]) map.addEventListener(end, (event) => pointers.delete(event.pointerId));
 map.addEventListener("wheel", (event) => {
   event.preventDefault();
-  const box = map.getBoundingClientRect();
-  zoomAt(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)), event.clientX - box.left, event.clientY - box.top);
+  zoomAt(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)), ...placeOf(event));
 }, { passive: false });
 map.addEventListener("dblclick", (event) => {
-  const box = map.getBoundingClientRect();
-  zoomAt(2, event.clientX - box.left, event.clientY - box.top);
+  zoomAt(2, ...placeOf(event));
 });
 const MOVES = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 map.addEventListener("keydown", (event) => {
