@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 QUALITY = 78
 """Of WebP, where artefacts do not yet look like anomalies."""
 MAX_HEATMAP_PX = 1024
+HEATMAP_SLACK_PX = 0.01
+"""How far a heatmap may lie off its place, in its own pixels."""
 SHADES = 255
 OPAQUE_FROM = 0.5
 """Score whose colour hides the scene; below, opacity falls with the score."""
@@ -92,8 +94,8 @@ def _lies_on(src: rasterio.DatasetReader, scene: Scene, step: int) -> bool:
     georef = scene.georef
     if georef.is_pixel_space or georef.gcps:
         return src.crs is None or bool(georef.gcps)
-    expected = georef.transform @ Affine.scale(step)
-    alike = np.allclose(src.transform[:6], expected[:6], rtol=1e-6)
+    off = ~(georef.transform @ Affine.scale(step)) @ src.transform
+    alike = np.allclose(off[:6], Affine.identity()[:6], atol=HEATMAP_SLACK_PX)
     return (
         alike and src.crs is not None and georef.crs is not None and CRS.from_user_input(src.crs).equals(georef.crs, ignore_axis_order=True)
     )
