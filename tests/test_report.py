@@ -513,7 +513,7 @@ def test_the_command_writes_the_page(capsys: pytest.CaptureFixture[str], small_s
     assert run("report", *arguments) == 5
     assert "exists already" in capsys.readouterr().err
     assert run("report", str(layer), "--heatmap", "x.tif", "-o", str(tmp_path / "b.html")) == 2
-    assert capsys.readouterr().err.startswith("geoanom: error: --heatmap: needs the scene")
+    assert capsys.readouterr().err.startswith("geoanom: error: x.tif: needs the scene")
 
 
 def run(*arguments: str) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from geoanom.cli.options import CONFIGURE, FILE, OVERWRITE, READ, config_from, options
-from geoanom.errors import ConfigError, ExitCode
+from geoanom.errors import ExitCode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -31,8 +31,6 @@ def report(layer: Path, output: Path, *, scene: str | None, heatmap: Path | None
 
     The page needs no network and no other file. With --scene it shows the anomalies of that scene only.
     """
-    if heatmap is not None and scene is None:
-        raise ConfigError("--heatmap", "needs the scene that it belongs to", "add --scene")
     from geoanom.layer.atomic import check_output
     from geoanom.layer.reading import read_features
     from geoanom.layer.report.page import write_report

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from geoanom.config import Config
-from geoanom.errors import OutputError
+from geoanom.errors import ConfigError, OutputError
 from geoanom.layer.atomic import atomic_file
 from geoanom.layer.quicklook import NO_DATA
 from geoanom.layer.report.content import content_of
@@ -50,9 +50,12 @@ def write_report(
         config: how the scene is read.
 
     Raises:
+        ConfigError: a heatmap without its scene.
         InputError: scene or heatmap do not belong to the layer.
         OutputError: it could not be written.
     """
+    if heatmap is not None and scene is None:
+        raise ConfigError(heatmap, "needs the scene that it belongs to", "name it, too (--scene)")
     content = content_of(features, limit=limit, scene=scene, heatmap=heatmap, config=config or Config())
     text = page_of(content)
     with atomic_file(path) as temporary:

@@ -12,7 +12,12 @@ const fill = (node, attributes, children) => {
     if (name.startsWith("on")) node.addEventListener(name.slice(2), value);
     else node.setAttribute(name, value === true ? "" : String(value));
   }
-  node.append(...children.flat().filter((child) => child !== null && child !== undefined).map((child) => (child instanceof Node ? child : document.createTextNode(String(child)))));
+  node.append(
+    ...children
+      .flat()
+      .filter((child) => child !== null && child !== undefined)
+      .map((child) => (child instanceof Node ? child : document.createTextNode(String(child)))),
+  );
   return node;
 };
 const el = (tag, attributes, ...children) => fill(document.createElement(tag), attributes, children);
@@ -31,7 +36,7 @@ const probability = (value) => {
 };
 const area = (value) => {
   if (!isNumber(value)) return "–";
-  if (value >= 1e7) return `${fixed(value / 1e6, 1)} km²`;
+  if (value >= 1e7) return `${fixed(value / 1e6, value < 1e8 ? 1 : 0)} km²`;
   return value >= 1e4 ? `${fixed(value / 1e4, 1)} ha` : `${Math.round(value)} m²`;
 };
 const metres = (value) => (value >= 1000 ? `${compact(value / 1000, 2)} km` : `${compact(value, 2)} m`);
@@ -54,13 +59,28 @@ const store = {
     try {
       const kept = JSON.parse(localStorage.getItem(this.key) || "[]");
       for (const [index, verdict] of kept) if (items[index] && Object.hasOwn(WORDS, verdict)) items[index].verdict = verdict;
-    } catch { /* a browser that keeps nothing loses nothing else */ }
+    } catch {
+      /* a browser that keeps nothing loses nothing else */
+    }
   },
   save() {
     try {
-      localStorage.setItem(this.key, JSON.stringify(items.filter((item) => item.verdict !== "open").map((item) => [item.index, item.verdict])));
-    } catch { /* as above */ }
+      localStorage.setItem(
+        this.key,
+        JSON.stringify(items.filter((item) => item.verdict !== "open").map((item) => [item.index, item.verdict])),
+      );
+    } catch {
+      /* as above */
+    }
   },
 };
 store.load();
-const state = { picked: items.length ? 0 : -1, sort: "rank", falling: false, words: "", verdict: "", levels: new Set([...LEVELS, "unknown"]), visible: [] };
+const state = {
+  picked: items.length ? 0 : -1,
+  sort: "rank",
+  falling: false,
+  words: "",
+  verdict: "",
+  levels: new Set([...LEVELS, "unknown"]),
+  visible: [],
+};

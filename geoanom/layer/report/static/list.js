@@ -17,7 +17,11 @@ const picture = (shown, item, label) => {
     const [d, extra] = outlines(item);
     parts.push(svg("path", { d, class: `casing${extra}` }), svg("path", { d, class: `outline ${item.level}${extra}` }));
   }
-  return svg("svg", { viewBox: `${x} ${y} ${w} ${h}`, ...(label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" }) }, ...parts);
+  return svg(
+    "svg",
+    { viewBox: `${x} ${y} ${w} ${h}`, ...(label ? { role: "img", "aria-label": label } : { "aria-hidden": "true" }) },
+    ...parts,
+  );
 };
 const sketch = (item) => {
   if (item.view) return picture(item.view, item);
@@ -25,17 +29,31 @@ const sketch = (item) => {
   const [x0, y0, x1, y1] = item.bounds;
   const side = Math.max(x1 - x0, y1 - y0, 1e-6) * 1.3;
   const [d, extra] = outlines(item);
-  return svg("svg", { class: "plain", "aria-hidden": "true", viewBox: `${(x0 + x1 - side) / 2} ${(y0 + y1 - side) / 2} ${side} ${side}` }, svg("path", { d, class: `outline ${item.level}${extra}` }));
+  return svg(
+    "svg",
+    { class: "plain", "aria-hidden": "true", viewBox: `${(x0 + x1 - side) / 2} ${(y0 + y1 - side) / 2} ${side} ${side}` },
+    svg("path", { d, class: `outline ${item.level}${extra}` }),
+  );
 };
 const drawHeads = () => {
-  byId("heads").replaceChildren(...HEADS.map((head) => {
-    if (!head.of) return el("td", { class: `c-${head.kind}` });
-    const isSorted = state.sort === head.kind;
-    const arrow = isSorted ? el("span", { "aria-hidden": "true" }, state.falling ? " ↓" : " ↑") : null;
-    return el("th", { scope: "col", class: `c-${head.kind}`, "aria-sort": isSorted && (state.falling ? "descending" : "ascending") },
-      el("button", { type: "button", "data-sort": head.kind, onclick: () => sortBy(head.kind) },
-        el("span", { class: "word" }, head.name), head.kind === "verdict" ? el("span", { class: "short", "aria-hidden": "true" }, "✓✕") : null, arrow));
-  }));
+  byId("heads").replaceChildren(
+    ...HEADS.map((head) => {
+      if (!head.of) return el("td", { class: `c-${head.kind}` });
+      const isSorted = state.sort === head.kind;
+      const arrow = isSorted ? el("span", { "aria-hidden": "true" }, state.falling ? " ↓" : " ↑") : null;
+      return el(
+        "th",
+        { scope: "col", class: `c-${head.kind}`, "aria-sort": isSorted && (state.falling ? "descending" : "ascending") },
+        el(
+          "button",
+          { type: "button", "data-sort": head.kind, onclick: () => sortBy(head.kind) },
+          el("span", { class: "word" }, head.name),
+          head.kind === "verdict" ? el("span", { class: "short", "aria-hidden": "true" }, "✓✕") : null,
+          arrow,
+        ),
+      );
+    }),
+  );
 };
 const sortBy = (kind) => {
   state.falling = state.sort === kind ? !state.falling : kind === "score" || kind === "area";
@@ -46,13 +64,16 @@ const sortBy = (kind) => {
 const makeRow = (item) => {
   const p = item.properties;
   const where = manyScenes ? el("span", { class: "muted clamp" }, p.scene) : null;
-  return el("tr", { "data-anomaly-id": item.id, "data-index": item.index, onclick: () => pick(item.index, { follow: true }) },
+  return el(
+    "tr",
+    { "data-anomaly-id": item.id, "data-index": item.index, onclick: () => pick(item.index, { follow: true }) },
     el("td", { class: "c-view" }, sketch(item)),
     el("td", { class: "c-rank" }, el("button", { type: "button", "aria-label": `Show anomaly ${item.rank}` }, item.rank)),
     el("td", { class: "c-score" }, el("span", { class: "score" }, fixed(p.score, 3)), levelMark(item.level)),
     el("td", { class: "c-area" }, area(p.area_m2)),
     el("td", { class: "c-reason" }, el("span", { class: "clamp" }, cleared(p.reason) || "–"), where),
-    el("td", { class: "c-verdict" }));
+    el("td", { class: "c-verdict" }),
+  );
 };
 const compare = (of) => (a, b) => {
   const [x, y] = [of(a), of(b)];
@@ -63,13 +84,21 @@ const compare = (of) => (a, b) => {
 };
 const drawList = () => {
   const wanted = state.words.toLowerCase().split(/\s+/).filter(Boolean);
-  const kept = items.filter((item) => state.levels.has(item.level) && (!state.verdict || item.verdict === state.verdict) && wanted.every((word) => item.words.includes(word)));
+  const kept = items.filter(
+    (item) =>
+      state.levels.has(item.level) &&
+      (!state.verdict || item.verdict === state.verdict) &&
+      wanted.every((word) => item.words.includes(word)),
+  );
   if (!(state.sort === "rank" && manyScenes && !state.falling)) kept.sort(compare(HEADS.find((head) => head.kind === state.sort).of));
   state.visible = kept.map((item) => item.index);
   byId("list").replaceChildren(...kept.map((item) => rows.get(item.index)));
-  byId("shown").textContent = kept.length === items.length ? plural(items.length, "anomaly", "anomalies") : `${kept.length} of ${items.length} anomalies`;
+  byId("shown").textContent =
+    kept.length === items.length ? plural(items.length, "anomaly", "anomalies") : `${kept.length} of ${items.length} anomalies`;
   byId("nothing").hidden = kept.length > 0;
-  byId("nothing").textContent = items.length ? "No anomaly passes these filters." : "Nothing was called an anomaly. To see the most unusual places all the same, run again with --top 20.";
+  byId("nothing").textContent = items.length
+    ? "No anomaly passes these filters."
+    : "Nothing was called an anomaly. To see the most unusual places all the same, run again with --top 20.";
   drawHeads();
   drawView();
   drawButtons();
@@ -77,7 +106,12 @@ const drawList = () => {
 const drawVerdict = (item) => {
   const row = rows.get(item.index);
   row.setAttribute("data-verdict", item.verdict);
-  row.querySelector(".c-verdict").replaceChildren(el("span", { "aria-hidden": "true" }, MARKS[item.verdict]), el("span", { class: item.verdict === "open" ? "unseen" : "word" }, `${MARKS[item.verdict] && " "}${WORDS[item.verdict]}`));
+  row
+    .querySelector(".c-verdict")
+    .replaceChildren(
+      el("span", { "aria-hidden": "true" }, MARKS[item.verdict]),
+      el("span", { class: item.verdict === "open" ? "unseen" : "word" }, `${MARKS[item.verdict] && " "}${WORDS[item.verdict]}`),
+    );
   const drawn = marks.get(item.index);
   if (!drawn) return;
   drawn.mark.classList.toggle("dismissed", item.verdict === "dismissed");
@@ -87,14 +121,17 @@ const drawVerdict = (item) => {
 
 // ---- selection and verdicts ----
 const isNarrow = window.matchMedia("(max-width: 900px)");
-const say = (text) => { byId("said").textContent = text; };
+const say = (text) => {
+  byId("said").textContent = text;
+};
 const current = () => items[state.picked];
 const pick = (index, { follow = false, scroll = false } = {}) => {
   const before = state.picked;
   state.picked = index;
   for (const i of [before, index]) {
     const isPicked = i === index;
-    const row = rows.get(i), drawn = marks.get(i);
+    const row = rows.get(i),
+      drawn = marks.get(i);
     if (row) {
       row.classList.toggle("picked", isPicked);
       if (isPicked) row.setAttribute("aria-current", "true");
@@ -145,7 +182,10 @@ const drawProgress = () => {
   const [confirmed, dismissed] = [n("confirmed"), n("dismissed")];
   byId("progress").textContent = `${confirmed} confirmed, ${dismissed} dismissed, ${items.length - confirmed - dismissed} open`;
   const share = (count) => (100 * count) / Math.max(1, items.length);
-  byId("meter").replaceChildren(svg("rect", { class: "confirmed", width: share(confirmed), height: 4 }), svg("rect", { class: "dismissed", x: share(confirmed), width: share(dismissed), height: 4 }));
+  byId("meter").replaceChildren(
+    svg("rect", { class: "confirmed", width: share(confirmed), height: 4 }),
+    svg("rect", { class: "dismissed", x: share(confirmed), width: share(dismissed), height: 4 }),
+  );
 };
 const drawButtons = () => {
   const item = current();
@@ -153,7 +193,10 @@ const drawButtons = () => {
   byId("previous").disabled = place <= 0;
   byId("next").disabled = !state.visible.length || place === state.visible.length - 1;
   byId("undo").disabled = !history.length;
-  for (const [id, verdict] of [["confirm", "confirmed"], ["dismiss", "dismissed"]]) {
+  for (const [id, verdict] of [
+    ["confirm", "confirmed"],
+    ["dismiss", "dismissed"],
+  ]) {
     byId(id).disabled = !item;
     byId(id).classList.toggle("on", item?.verdict === verdict);
     byId(id).setAttribute("aria-pressed", item?.verdict === verdict);
@@ -162,7 +205,14 @@ const drawButtons = () => {
   byId("detail-verdict").className = `verdict ${item?.verdict}`;
 };
 const KEYS = { j: () => step(1), k: () => step(-1), c: () => judge("confirmed"), d: () => judge("dismissed"), u: undo };
-for (const [id, key] of [["next", "j"], ["previous", "k"], ["confirm", "c"], ["dismiss", "d"], ["undo", "u"]]) byId(id).addEventListener("click", KEYS[key]);
+for (const [id, key] of [
+  ["next", "j"],
+  ["previous", "k"],
+  ["confirm", "c"],
+  ["dismiss", "d"],
+  ["undo", "u"],
+])
+  byId(id).addEventListener("click", KEYS[key]);
 document.addEventListener("keydown", (event) => {
   const isTyping = event.target.matches?.("input[type=search], select, textarea");
   if (event.ctrlKey || event.metaKey || event.altKey) return;

@@ -1,6 +1,7 @@
 // ---- map ----
 const PAD = 14;
-const map = byId("map"), world = byId("world");
+const map = byId("map"),
+  world = byId("world");
 const [left, top, right, bottom] = data.frame.bounds;
 const view = { x: (left + right) / 2, y: (top + bottom) / 2, k: 1, fit: 1, width: 1, height: 1 };
 const screen = (x, y) => [(x - view.x) * view.k + view.width / 2, (y - view.y) * view.k + view.height / 2];
@@ -16,7 +17,16 @@ const drawWorld = () => {
   if (data.quicklook) byId("pictures").append(svg("image", { ...size, href: data.quicklook, preserveAspectRatio: "none" }));
   if (data.heatmap) {
     const clip = svg("clipPath", { id: "extent" }, svg("rect", size));
-    const heat = svg("image", { class: "heat", x: 0, y: 0, width: data.heatmap.width, height: data.heatmap.height, href: data.heatmap.image, preserveAspectRatio: "none", "clip-path": "url(#extent)" });
+    const heat = svg("image", {
+      class: "heat",
+      x: 0,
+      y: 0,
+      width: data.heatmap.width,
+      height: data.heatmap.height,
+      href: data.heatmap.image,
+      preserveAspectRatio: "none",
+      "clip-path": "url(#extent)",
+    });
     byId("pictures").append(clip, heat);
     const opacity = byId("opacity");
     const shade = () => heat.setAttribute("opacity", opacity.value / 100);
@@ -28,8 +38,16 @@ const drawWorld = () => {
     if (item.path === null || item.path === undefined) continue;
     const [d, extra] = outlines(item);
     const outline = svg("path", {
-      d, class: `outline ${item.level}${extra}`, "data-anomaly-id": item.id, "data-index": item.index, role: "button", tabindex: -1,
-      "aria-label": spoken(item), onclick: () => { if (!dragged) pick(item.index, { scroll: true }); },
+      d,
+      class: `outline ${item.level}${extra}`,
+      "data-anomaly-id": item.id,
+      "data-index": item.index,
+      role: "button",
+      tabindex: -1,
+      "aria-label": spoken(item),
+      onclick: () => {
+        if (!dragged) pick(item.index, { scroll: true });
+      },
     });
     const mark = svg("g", {}, svg("path", { d, class: `casing${extra}` }), outline);
     const label = svg("text", { "text-anchor": "start" }, item.rank);
@@ -50,7 +68,13 @@ const drawView = () => {
     drawn.mark.setAttribute("display", isShown ? "inline" : "none");
     const [x, y] = screen(item.bounds[2], item.bounds[1]);
     const box = { x: x + 4, y: y - 5, w: 8 * String(item.rank).length + 8, h: 17 };
-    const free = isShown && x > -20 && x < view.width && y > 0 && y < view.height + 15 && !taken.some((t) => box.x < t.x + t.w && t.x < box.x + box.w && box.y < t.y + t.h && t.y < box.y + box.h);
+    const free =
+      isShown &&
+      x > -20 &&
+      x < view.width &&
+      y > 0 &&
+      y < view.height + 15 &&
+      !taken.some((t) => box.x < t.x + t.w && t.x < box.x + box.w && box.y < t.y + t.h && t.y < box.y + box.h);
     drawn.label.setAttribute("display", free ? "inline" : "none");
     if (!free) continue;
     taken.push(box);
@@ -66,12 +90,17 @@ const drawFurniture = () => {
   const power = 10 ** Math.floor(Math.log10(bar * unit));
   const round = [5, 2, 1].map((n) => n * power).find((n) => n <= bar * unit) || power;
   const w = (round / unit) * view.k;
-  const y = view.height - 18, x = 16;
+  const y = view.height - 18,
+    x = 16;
   const d = `M${x},${y - 6}v6h${w}v-6`;
   const told = isNumber(data.frame.metres) ? metres(round) : `${round} px`;
   parts.push(svg("path", { class: "under", d }), svg("path", { class: "over", d }), svg("text", { x: x + w + 8, y: y + 2 }, told));
   if (isNumber(data.frame.north)) {
-    const needle = svg("g", { transform: `translate(${view.width - 28} 34) rotate(${data.frame.north})` }, svg("path", { class: "needle", d: "M0,-17 L6,8 L0,4 L-6,8 Z" }));
+    const needle = svg(
+      "g",
+      { transform: `translate(${view.width - 28} 34) rotate(${data.frame.north})` },
+      svg("path", { class: "needle", d: "M0,-17 L6,8 L0,4 L-6,8 Z" }),
+    );
     parts.push(needle, svg("text", { x: view.width - 28, y: 62, "text-anchor": "middle" }, "N"));
   }
   byId("furniture").replaceChildren(...parts);
@@ -121,7 +150,7 @@ const zoomTo = (item) => {
   if (!item.bounds) return;
   const [x0, y0, x1, y1] = item.bounds;
   [view.x, view.y] = [(x0 + x1) / 2, (y0 + y1) / 2];
-  view.k = Math.min(view.width, view.height) / Math.max(x1 - x0, y1 - y0, (data.quicklook ? 40 : (right - left) / 50)) / 2.2;
+  view.k = Math.min(view.width, view.height) / Math.max(x1 - x0, y1 - y0, data.quicklook ? 40 : (right - left) / 50) / 2.2;
   bounded();
   drawView();
 };
@@ -130,7 +159,8 @@ const placeOf = (event) => {
   return [event.clientX - box.left, event.clientY - box.top];
 };
 const pointers = new Map();
-let dragged = false, gap = 0;
+let dragged = false,
+  gap = 0;
 const spread = () => {
   const [a, b] = [...pointers.values()];
   return Math.hypot(a[0] - b[0], a[1] - b[1]);
@@ -160,10 +190,14 @@ map.addEventListener("pointermove", (event) => {
   } else drawView();
 });
 for (const end of ["pointerup", "pointercancel"]) map.addEventListener(end, (event) => pointers.delete(event.pointerId));
-map.addEventListener("wheel", (event) => {
-  event.preventDefault();
-  zoomAt(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)), ...placeOf(event));
-}, { passive: false });
+map.addEventListener(
+  "wheel",
+  (event) => {
+    event.preventDefault();
+    zoomAt(Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0016)), ...placeOf(event));
+  },
+  { passive: false },
+);
 map.addEventListener("dblclick", (event) => {
   zoomAt(2, ...placeOf(event));
 });

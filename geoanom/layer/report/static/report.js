@@ -1,8 +1,20 @@
 // ---- labels ----
-const labels = () => items.filter((item) => item.verdict !== "open").map((item) => ({ anomaly_id: item.id, verdict: item.verdict, lon: item.properties.lon ?? null, lat: item.properties.lat ?? null, scene: item.properties.scene ?? null }));
+const labels = () =>
+  items
+    .filter((item) => item.verdict !== "open")
+    .map((item) => ({
+      anomaly_id: item.id,
+      verdict: item.verdict,
+      lon: item.properties.lon ?? null,
+      lat: item.properties.lat ?? null,
+      scene: item.properties.scene ?? null,
+    }));
 const save = (text, type, suffix) => {
   const address = URL.createObjectURL(new Blob([text], { type }));
-  const model = cleared(data.provenance.facts.model_id).replace(/[^\w-]/g, "").slice(0, 16) || "layer";
+  const model =
+    cleared(data.provenance.facts.model_id)
+      .replace(/[^\w-]/g, "")
+      .slice(0, 16) || "layer";
   el("a", { href: address, download: `labels-${model}.${suffix}` }).click();
   setTimeout(() => URL.revokeObjectURL(address), 10000);
   say(`${plural(labels().length, "label")} downloaded`);
@@ -13,10 +25,20 @@ const cell = (value) => {
   const safe = /^[=+\-@\t]/.test(text) ? `'${text}` : text; // a spreadsheet would take it for a formula
   return /[",\n\r]/.test(safe) ? `"${safe.replaceAll('"', '""')}"` : safe;
 };
-byId("download").addEventListener("click", () => save(`${JSON.stringify({ geoanom_labels: 1, model_id: data.provenance.facts.model_id ?? null, labels: labels() }, null, 1)}\n`, "application/json", "json"));
+byId("download").addEventListener("click", () =>
+  save(
+    `${JSON.stringify({ geoanom_labels: 1, model_id: data.provenance.facts.model_id ?? null, labels: labels() }, null, 1)}\n`,
+    "application/json",
+    "json",
+  ),
+);
 byId("download-csv").addEventListener("click", () => {
   const names = ["anomaly_id", "verdict", "lon", "lat", "scene"];
-  save([names, ...labels().map((label) => names.map((name) => cell(label[name])))].map((row) => `${row.join(",")}\r\n`).join(""), "text/csv", "csv");
+  save(
+    [names, ...labels().map((label) => names.map((name) => cell(label[name])))].map((row) => `${row.join(",")}\r\n`).join(""),
+    "text/csv",
+    "csv",
+  );
 });
 
 // ---- beginning ----
@@ -28,12 +50,19 @@ byId("summary").textContent = [
   ruleOf(data.provenance.threshold) === "unknown" ? null : ruleOf(data.provenance.threshold),
   data.provenance.facts.model_id ? `model ${data.provenance.facts.model_id}` : null,
   unplaced ? `${unplaced} without a place on the map` : null,
-].filter(Boolean).join(" · ");
+]
+  .filter(Boolean)
+  .join(" · ");
 document.title = `${byId("title").textContent} – geoanom report`;
 for (const level of [...LEVELS, ...(items.some((item) => item.level === "unknown") ? ["unknown"] : [])]) {
   const n = items.filter((item) => item.level === level).length;
   byId("legend").append(el("li", {}, levelMark(level)));
-  const toggle = el("button", { type: "button", "aria-pressed": "true", "data-level": level }, el("i", { class: `dot-mark ${level}`, "aria-hidden": "true" }), `${level} ${n}`);
+  const toggle = el(
+    "button",
+    { type: "button", "aria-pressed": "true", "data-level": level },
+    el("i", { class: `dot-mark ${level}`, "aria-hidden": "true" }),
+    `${level} ${n}`,
+  );
   toggle.addEventListener("click", () => {
     const isOn = !state.levels.delete(level);
     if (isOn) state.levels.add(level);
@@ -42,8 +71,14 @@ for (const level of [...LEVELS, ...(items.some((item) => item.level === "unknown
   });
   byId("level-filters").append(toggle);
 }
-byId("search").addEventListener("input", (event) => { state.words = event.target.value; drawList(); });
-byId("verdicts").addEventListener("change", (event) => { state.verdict = event.target.value; drawList(); });
+byId("search").addEventListener("input", (event) => {
+  state.words = event.target.value;
+  drawList();
+});
+byId("verdicts").addEventListener("change", (event) => {
+  state.verdict = event.target.value;
+  drawList();
+});
 for (const item of items) rows.set(item.index, makeRow(item));
 byId("map-panel").hidden = !items.length && !data.quicklook;
 drawWorld();
