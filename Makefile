@@ -10,8 +10,9 @@ OUT ?= out
 demo: $(STAMP)
 	mkdir -p $(OUT)
 	$(BIN)/geoanom detect data/s2_virginia_1024.tif --config configs/default.yaml --top 20 --overwrite \
-	  --heatmap $(OUT)/heatmap.tif --quicklook $(OUT)/quicklook.png --embeddings $(OUT)/embeddings.parquet -o $(OUT)/anomalies.geojson
-	@echo "$(OUT)/anomalies.geojson, $(OUT)/heatmap.tif and $(OUT)/embeddings.parquet open in any GIS; look at $(OUT)/quicklook.png"
+	  --heatmap $(OUT)/heatmap.tif --quicklook $(OUT)/quicklook.png --embeddings $(OUT)/embeddings.parquet \
+	  --report $(OUT)/report.html -o $(OUT)/anomalies.geojson
+	@echo "$(OUT)/anomalies.geojson, $(OUT)/heatmap.tif and $(OUT)/embeddings.parquet open in any GIS; look at $(OUT)/report.html"
 
 test: $(STAMP)
 	$(BIN)/ruff check .

@@ -13,6 +13,7 @@ from geoanom.errors import ConfigError, GeoanomError, InputError, SceneError
 from geoanom.layer.anomaly import AnomalyLayer, SceneSummary, anomalies_of
 from geoanom.layer.atomic import check_output
 from geoanom.layer.cog import write_heatmap
+from geoanom.layer.features import features_of
 from geoanom.layer.quicklook import Thumbnail, write_quicklook
 from geoanom.layer.regions import top_places
 from geoanom.model.fitting import fit_model
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
     from geoanom.config import Threshold
     from geoanom.layer.anomaly import Anomaly
+    from geoanom.layer.features import Features
     from geoanom.layer.scoremap import ScoreMap
     from geoanom.model import Model
     from geoanom.raster.scene import Scene
@@ -45,6 +47,7 @@ class Outputs:
     heatmap: Path | None = None
     embeddings: Path | None = None
     quicklook: Path | None = None
+    report: Path | None = None
     overwrite: bool = False
 
     def check(self, n_scenes: int) -> None:
@@ -56,10 +59,10 @@ class Outputs:
         """
         if self.layer is not None and self.layer.suffix.lower() not in EXPORTERS.names():
             raise unknown("layer format", self.layer.suffix or self.layer.name, EXPORTERS.names())
-        for path in (self.heatmap, self.quicklook):
+        for path in (self.heatmap, self.quicklook, self.report):
             if path is not None and n_scenes != 1:
                 raise ConfigError(path, f"shows one scene, and {n_scenes} were given", "run once for each scene")
-        for path in (self.layer, self.heatmap, self.embeddings, self.quicklook):
+        for path in (self.layer, self.heatmap, self.embeddings, self.quicklook, self.report):
             if path is not None:
                 check_output(path, overwrite=self.overwrite)
 
@@ -175,6 +178,8 @@ def score_open(scenes: Sequence[Scene], model: Model, config: Config, outputs: O
             raise failed[0]
         layer = make_layer(maps, model, config)
         _write(layer, maps, model, outputs, thumbnail)
+        if outputs.report:
+            _write_report(layer, maps[0], outputs, config)
     return Outcome(layer, tuple(failed))
 
 
@@ -203,6 +208,8 @@ def make_layer(maps: Sequence[ScoreMap], model: Model, config: Config) -> Anomal
         threshold={"rule": rule, "value": value},
         scenes=tuple(SceneSummary(scene=m.scene, tiles_scored=len(m), tiles_masked=m.tiles_masked, warnings=m.warnings) for m in maps),
         anomalies=tuple(anomalies),
+        tile_size=model.config.tiles.size,
+        stride=model.config.tiles.step,
     )
 
 
@@ -216,6 +223,13 @@ def select(scores: ScoreMap, rule: Threshold) -> NDArray[np.bool_]:
     return chosen
 
 
+def _write_report(layer: AnomalyLayer, scores: ScoreMap, outputs: Outputs, config: Config) -> None:
+    from geoanom.layer.report.page import write_report  # few runs need it
+
+    if outputs.report:
+        write_report(features_of(layer), outputs.report, scene=scores.scene, heatmap=outputs.heatmap, config=config)
+
+
 def _write(layer: AnomalyLayer, maps: list[ScoreMap], model: Model, outputs: Outputs, thumbnail: Thumbnail | None) -> None:
     """Write the outputs, the layer last: where it stands, everything stands."""
     if outputs.heatmap:
@@ -227,5 +241,5 @@ def _write(layer: AnomalyLayer, maps: list[ScoreMap], model: Model, outputs: Out
     if outputs.quicklook and thumbnail is not None:
         write_quicklook(layer, thumbnail, outputs.quicklook)
     if outputs.layer:
-        export: Callable[[AnomalyLayer, Path], None] = EXPORTERS.load(outputs.layer.suffix.lower())
-        export(layer, outputs.layer)
+        export: Callable[[Features, Path], None] = EXPORTERS.load(outputs.layer.suffix.lower())
+        export(features_of(layer), outputs.layer)

@@ -94,7 +94,19 @@ DETECTORS = Table(
 )
 """Detectors by name; each passes the contract tests."""
 
-EXPORTERS = Table("exporters", {".geojson": "geoanom.layer.geojson:write", ".json": "geoanom.layer.geojson:write"})
+EXPORTERS = Table(
+    "exporters",
+    {
+        ".geojson": "geoanom.layer.geojson:write",
+        ".json": "geoanom.layer.geojson:write",
+        ".geojsonl": "geoanom.layer.geojson:write_lines",
+        ".gpkg": "geoanom.layer.vector:write_gpkg",
+        ".fgb": "geoanom.layer.vector:write_fgb",
+        ".parquet": "geoanom.layer.geoparquet:write",
+        ".csv": "geoanom.layer.points:write",
+        ".kml": "geoanom.layer.vector:write_kml",
+    },
+)
 """Writers of anomaly layers by file suffix."""
 
 SOURCES = Table(

@@ -32,6 +32,7 @@ from geoanom.evaluate.metrics import pro
 from geoanom.evaluate.rasters import read_heatmap, read_mask
 from geoanom.layer.anomaly import AnomalyLayer, SceneSummary, anomalies_of
 from geoanom.layer.cog import write_heatmap
+from geoanom.layer.features import features_of
 from geoanom.layer.geojson import write as write_layer
 from geoanom.raster.georef import Georeference
 
@@ -57,7 +58,7 @@ def write_outputs(folder: Path, scores: ScoreMap) -> tuple[Path, Path]:
     summary = SceneSummary(scene=scores.scene, tiles_scored=len(scores), tiles_masked=0, warnings=())
     found = tuple(anomalies_of(scores, scores.statistic > 1, "m"))
     layer = AnomalyLayer(model_id="m", config_digest="c", threshold={"rule": "fdr", "value": 0.05}, scenes=(summary,), anomalies=found)
-    write_layer(layer, folder / "layer.geojson")
+    write_layer(features_of(layer), folder / "layer.geojson")
     write_heatmap(scores, folder / "heat.tif")
     return folder / "layer.geojson", folder / "heat.tif"
 

@@ -18,6 +18,7 @@ from scipy.spatial import cKDTree
 from geoanom.detect.calibrate import SCORE_DECADES, anomaly_score
 from geoanom.layer.anomaly import anomalies_of
 from geoanom.layer.explain import VOTE_SCORE, BandDeparture, NearTile, NormalTiles, reach_of, reason_of, voters_of
+from geoanom.layer.features import features_of
 from geoanom.layer.geojson import dumps
 from geoanom.model.core import BandStatistics
 from geoanom.model.fitting import fit_model
@@ -172,7 +173,7 @@ def test_an_anomaly_of_a_score_map_carries_its_worst_tile_s_reasons() -> None:
 
 def test_a_real_layer_says_why_and_a_frozen_model_says_the_same(small_scene: Path, quick_config: Config) -> None:
     outcome, model = detect([small_scene], quick_config)
-    features = json.loads(dumps(outcome.layer))["features"]
+    features = json.loads(dumps(features_of(outcome.layer)))["features"]
     assert len(features) == 5
     normal = set(zip(model.normal_tiles.rows.tolist(), model.normal_tiles.cols.tolist(), strict=True))
     assert len(normal) == pytest.approx(0.95 * len(model.reference.halves), rel=0.02)
@@ -190,7 +191,7 @@ def test_a_real_layer_says_why_and_a_frozen_model_says_the_same(small_scene: Pat
             assert (tile.row, tile.col) in normal
             apart = max(abs(tile.row - anomaly.cell[0]), abs(tile.col - anomaly.cell[1]))
             assert apart * quick_config.tiles.step >= quick_config.tiles.size
-    assert dumps(score([small_scene], model, quick_config).layer) == dumps(outcome.layer)
+    assert dumps(features_of(score([small_scene], model, quick_config).layer)) == dumps(features_of(outcome.layer))
 
 
 def test_normal_tiles_are_where_they_say(small_scene: Path, sample_scene: Path, quick_config: Config, tmp_path: Path) -> None:

@@ -24,8 +24,9 @@ from scipy.ndimage import label
 from geoanom.layer.anomaly import AnomalyLayer, SceneSummary, anomalies_of
 from geoanom.layer.cog import write_heatmap
 from geoanom.layer.embeddings import write_embeddings
+from geoanom.layer.features import features_of, significant
 from geoanom.layer.frame import to_geodataframe
-from geoanom.layer.geojson import dumps, significant, write
+from geoanom.layer.geojson import dumps, write
 from geoanom.layer.geometry import ground_area_m2, point_inside, to_rfc7946
 from geoanom.layer.pixelerror import PixelErrors, PixelErrorWriter
 from geoanom.layer.quicklook import Thumbnail, display_bands, write_quicklook
@@ -52,7 +53,7 @@ def layer_of(scores: ScoreMap, threshold: float = 0.5) -> AnomalyLayer:
 
 def test_a_layer_is_rfc_7946_and_has_every_property_of_the_contract() -> None:
     scores = score_map(flat_scene(), peaks={(1, 1): 5.0, (2, 2): 7.0, (6, 8): 2.0})
-    tree = assert_rfc7946(dumps(layer_of(scores)))
+    tree = assert_rfc7946(dumps(features_of(layer_of(scores))))
     assert [f["properties"]["rank"] for f in tree["features"]] == [1, 2]
     assert [f["geometry"]["type"] for f in tree["features"]] == ["MultiPolygon", "Polygon"], "cells that share a corner are one place"
     first = tree["features"][0]["properties"]
@@ -90,7 +91,7 @@ def test_a_layer_is_rfc_7946_and_has_every_property_of_the_contract() -> None:
 
 def test_coordinates_agree_with_pyproj_and_areas_with_its_geodesics() -> None:
     scores = score_map(flat_scene(), peaks={(3, 4): 5.0})
-    feature = assert_rfc7946(dumps(layer_of(scores)))["features"][0]
+    feature = assert_rfc7946(dumps(features_of(layer_of(scores))))["features"][0]
     to_wgs84 = Transformer.from_crs(32618, 4326, always_xy=True)
     corners = [TRANSFORM @ (col, row) for col, row in [(128, 96), (160, 96), (160, 128), (128, 128)]]
     expected = shapely.Polygon([to_wgs84.transform(x, y) for x, y in corners])
@@ -114,7 +115,7 @@ def test_places_across_the_antimeridian_and_over_a_pole_stay_valid(epsg: int, tr
     scene = flat_scene(transform=transform, crs_wkt=CRS.from_epsg(epsg).to_wkt())
     peaks = {(row, col): 5.0 for row in range(1, 7) for col in range(1, 9)}
     layer = layer_of(score_map(scene, peaks=peaks))
-    tree = assert_rfc7946(dumps(layer))
+    tree = assert_rfc7946(dumps(features_of(layer)))
     found = shapely.geometry.shape(tree["features"][0]["geometry"])
     area = sum(abs(Geod(ellps="WGS84").geometry_area_perimeter(part)[0]) for part in shapely.get_parts(found))
     assert area == pytest.approx(ground_area_m2(layer.anomalies[0].outline, scene.georef), rel=0.02)
@@ -122,12 +123,12 @@ def test_places_across_the_antimeridian_and_over_a_pole_stay_valid(epsg: int, tr
 
 def test_rotated_and_south_up_scenes_keep_their_outlines_counter_clockwise() -> None:
     for transform in (Affine.translation(4e5, 4e6) @ Affine.rotation(30) @ Affine.scale(10, -10), Affine(10, 0, 4e5, 0, 10, 4e6)):
-        assert_rfc7946(dumps(layer_of(score_map(flat_scene(transform=transform), peaks={(2, 2): 4.0}))))
+        assert_rfc7946(dumps(features_of(layer_of(score_map(flat_scene(transform=transform), peaks={(2, 2): 4.0})))))
 
 
 def test_a_layer_in_pixel_space_has_pixel_coordinates_and_no_place() -> None:
     scene = flat_scene(crs_wkt=None, transform=Affine.identity())
-    tree = json.loads(dumps(layer_of(score_map(scene, peaks={(3, 4): 5.0}))))
+    tree = json.loads(dumps(features_of(layer_of(score_map(scene, peaks={(3, 4): 5.0})))))
     assert shapely.geometry.shape(tree["features"][0]["geometry"]).bounds == (128, 96, 160, 128)
     assert tree["features"][0]["properties"]["lon"] is None
     assert tree["features"][0]["properties"]["area_m2"] is None
@@ -136,13 +137,13 @@ def test_a_layer_in_pixel_space_has_pixel_coordinates_and_no_place() -> None:
 
 def test_an_empty_layer_is_a_valid_one(tmp_path: Path) -> None:
     layer = layer_of(score_map(flat_scene()))
-    write(layer, tmp_path / "empty.geojson")
+    write(features_of(layer), tmp_path / "empty.geojson")
     assert assert_rfc7946((tmp_path / "empty.geojson").read_text())["features"] == []
     assert len(gpd.read_file(tmp_path / "empty.geojson")) == 0
 
 
 def test_geopandas_reads_the_layer(tmp_path: Path) -> None:
-    write(layer_of(score_map(flat_scene(), peaks={(1, 1): 5.0, (5, 5): 6.0})), tmp_path / "layer.geojson")
+    write(features_of(layer_of(score_map(flat_scene(), peaks={(1, 1): 5.0, (5, 5): 6.0}))), tmp_path / "layer.geojson")
     frame = gpd.read_file(tmp_path / "layer.geojson")
     assert len(frame) == 2
     assert frame.crs.to_epsg() == 4326
@@ -151,7 +152,7 @@ def test_geopandas_reads_the_layer(tmp_path: Path) -> None:
 
 def test_a_data_frame_says_what_the_file_says(tmp_path: Path) -> None:
     layer = layer_of(score_map(flat_scene(), peaks={(1, 1): 5.0, (5, 5): 6.0}))
-    write(layer, tmp_path / "layer.geojson")
+    write(features_of(layer), tmp_path / "layer.geojson")
     read, made = gpd.read_file(tmp_path / "layer.geojson"), to_geodataframe(layer)
     assert made["anomaly_id"].tolist() == read["anomaly_id"].tolist()
     assert made["score"].tolist() == read["score"].tolist()

@@ -18,6 +18,7 @@ from shapely.geometry import box
 
 from geoanom.config import load_config, parse_config
 from geoanom.errors import ConfigError, InputError, ModelError, SceneError
+from geoanom.layer.features import features_of
 from geoanom.layer.geojson import dumps
 from geoanom.model.bundle import load_model, save_model
 from geoanom.pipeline import Outputs, detect, fit, score
@@ -68,7 +69,7 @@ def test_layers_and_models_have_the_same_bytes_for_any_number_of_threads(small_s
     texts = []
     for threads in (1, 2):
         outcome, model = detect([small_scene], with_settings(quick_config, runtime={"threads": threads, "reader_threads": threads}))
-        texts.append((model.model_id, dumps(outcome.layer)))
+        texts.append((model.model_id, dumps(features_of(outcome.layer))))
     assert texts[0] == texts[1]
 
 
@@ -81,9 +82,9 @@ def test_a_layer_does_not_depend_on_the_other_scenes_or_their_order(
 ) -> None:
     with rasterio.open(sample_scene) as src:
         other = write_raster(tmp_path / "other.tif", src.read(window=rasterio.windows.Window(600, 600, 200, 160)))
-    alone = {f["id"] for f in json.loads(dumps(score([small_scene], model).layer))["features"]}
-    both = json.loads(dumps(score([small_scene, other], model).layer))
-    turned = json.loads(dumps(score([other, small_scene], model).layer))
+    alone = {f["id"] for f in json.loads(dumps(features_of(score([small_scene], model).layer)))["features"]}
+    both = json.loads(dumps(features_of(score([small_scene, other], model).layer)))
+    turned = json.loads(dumps(features_of(score([other, small_scene], model).layer)))
     assert both == turned
     assert {f["id"] for f in both["features"] if f["properties"]["scene"] == small_scene.name} == alone
 
@@ -236,7 +237,7 @@ def test_a_detector_on_two_inputs_has_two_scores_in_the_layer(small_scene: Path,
     members = [{"name": "knn", "input": "features"}, {"name": "knn", "label": "knn_embedding"}]
     outcome, model = detect([small_scene], with_settings(quick_config, detect={"members": members}))
     assert model.member_names == ("knn", "knn_embedding")
-    for feature in json.loads(dumps(outcome.layer))["features"]:
+    for feature in json.loads(dumps(features_of(outcome.layer)))["features"]:
         assert {"score_knn", "score_knn_embedding"} <= feature["properties"].keys()
     save_model(model, tmp_path / "model")
     assert load_model(tmp_path / "model", "cpu").member_names == model.member_names

@@ -11,6 +11,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from typing import TYPE_CHECKING
 
@@ -101,6 +102,7 @@ class LocalExecutor:
         name = self._free.pop()
         ours, theirs = SPAWN.Pipe()
         process = SPAWN.Process(target=serve, args=(theirs, self._job, os.getpid()), name=f"geoanom worker {name}", daemon=True)
+        resource_tracker.ensure_running()  # to start it lets interruptions in again
         with _interruptions_held_back():
             process.start()
         theirs.close()  # so that the worker's end is the only one, and its death is heard

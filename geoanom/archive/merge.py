@@ -1,17 +1,16 @@
-"""All anomalies of an archive in one GeoPackage, scene by scene, so that memory holds one scene's layer at a time."""
+"""All anomalies of an archive in one GeoPackage, scene by scene, so that memory holds a few thousand at a time."""
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
-
-import geopandas as gpd
-import pyogrio
+from functools import partial
+from typing import TYPE_CHECKING
 
 from geoanom.archive.ledger import SCORED
-from geoanom.errors import OutputError, one_line
-from geoanom.layer.atomic import atomic_file
+from geoanom.errors import InputError, OutputError, one_line
+from geoanom.layer.features import Feature, Features
+from geoanom.layer.reading import read_features
+from geoanom.layer.vector import write_gpkg
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -19,87 +18,41 @@ if TYPE_CHECKING:
 
     from geoanom.archive.ledger import Row
 
-GROUP = 500
-"""Features that are written at once."""
-WGS84, PIXELS = "anomalies", "anomalies_in_pixels"
-EPOCH = "1970-01-01T00:00:00Z"
-"""Stands in the file as its time of change, since equal content must give equal files."""
+    Stopped = Callable[[], bool]
 
 
 class _StoppedError(Exception):
     """The run is to end before all is merged."""
 
 
-def merge_layers(rows: Mapping[str, Row], folder: Path, stopped: Callable[[], bool] = lambda: False) -> None:
+def merge_layers(rows: Mapping[str, Row], folder: Path, stopped: Stopped = lambda: False) -> None:
     """Write ``anomalies.gpkg`` from the layers of all scored scenes, in the order of their names; nothing when it is stopped.
 
     Scenes without a place on the Earth go into a layer of their own, as their coordinates are pixels.
 
     Raises:
-        OutputError: it could not be written, or does not read back.
+        OutputError: it could not be written, does not read back, or a layer is gone.
     """
-    path = folder / "anomalies.gpkg"
-    written = {WGS84: 0, PIXELS: 0}
-    pyogrio.set_gdal_config_options({"OGR_CURRENT_DATE": EPOCH})
-    with suppress(_StoppedError), atomic_file(path) as temporary:
-        try:
-            for layer, features in _groups(rows, folder, stopped):
-                _append(features, temporary, layer, is_first=written[layer] == 0)
-                written[layer] += len(features)
-            if not temporary.exists():
-                _write_empty(temporary)
-            _verify(temporary, path, written)
-        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError, pyogrio.errors.FeatureError) as error:
-            raise OutputError(path, f"could not be written ({error})", "check the disk's space and permissions") from error
+    scored = [row for row in rows.values() if row.state in SCORED]
+    layers = [(row, folder / name) for row in scored for name in row.outputs if name.startswith("layers/")]
+    try:
+        in_pixels = {path for _, path in layers if read_features(path).in_pixels}
+        placed = [(row, path) for row, path in layers if path not in in_pixels]
+        unplaced = [(row, path) for row, path in layers if path in in_pixels]
+        more = {"anomalies_in_pixels": _joined(unplaced, stopped, in_pixels=True)} if unplaced else {}
+        with suppress(_StoppedError):
+            write_gpkg(_joined(placed, stopped, in_pixels=False), folder / "anomalies.gpkg", more)
+    except InputError as error:
+        raise OutputError(error.subject, "is gone, or not what was written", "run again to have it made anew") from error
 
 
-def _groups(rows: Mapping[str, Row], folder: Path, stopped: Callable[[], bool]) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """Features of one layer of the file, a few hundred at a time."""
-    kept: dict[str, list[dict[str, Any]]] = {WGS84: [], PIXELS: []}
-    for row in rows.values():
+def _joined(layers: list[tuple[Row, Path]], stopped: Stopped, *, in_pixels: bool) -> Features:
+    return Features(provenance={}, in_pixels=in_pixels, stream=partial(_stream, layers, stopped))
+
+
+def _stream(layers: list[tuple[Row, Path]], stopped: Stopped) -> Iterator[Feature]:
+    for row, path in layers:
         if stopped():
             raise _StoppedError
-        for name in row.outputs if row.state in SCORED else ():
-            if not name.endswith(".geojson"):
-                continue
-            tree = _read(folder / name)
-            in_pixels = tree["geoanom"]["scenes"][0]["coordinates"] == "pixel"
-            kept[PIXELS if in_pixels else WGS84] += [_with_path(feature, row) for feature in tree["features"]]
-        for layer, features in kept.items():
-            if len(features) >= GROUP:
-                yield layer, features
-                kept[layer] = []
-    yield from ((layer, features) for layer, features in kept.items() if features)
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        tree: dict[str, Any] = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError) as error:
-        raise OutputError(path, "is gone, or not what was written", "run again to have it made anew") from error
-    return tree
-
-
-def _with_path(feature: dict[str, Any], row: Row) -> dict[str, Any]:
-    return {**feature, "properties": {"path": one_line(row.name), **feature["properties"]}}
-
-
-def _append(features: list[dict[str, Any]], path: Path, layer: str, *, is_first: bool) -> None:
-    frame = gpd.GeoDataFrame.from_features(features, crs="EPSG:4326" if layer == WGS84 else None)
-    for column in frame.columns[frame.isna().all()]:
-        frame[column] = frame[column].astype("float64" if column in ("area_m2", "lon", "lat") else "object")
-    pyogrio.write_dataframe(
-        frame, path, layer=layer, driver="GPKG", append=not is_first, promote_to_multi=True, geometry_type="MultiPolygon"
-    )
-
-
-def _write_empty(path: Path) -> None:
-    frame = gpd.GeoDataFrame({"path": [], "anomaly_id": [], "score": []}, geometry=[], crs="EPSG:4326")
-    pyogrio.write_dataframe(frame, path, layer=WGS84, driver="GPKG", geometry_type="MultiPolygon")
-
-
-def _verify(temporary: Path, path: Path, written: Mapping[str, int]) -> None:
-    for layer, n in written.items():
-        found = pyogrio.read_info(temporary, layer=layer)["features"] if n else 0
-        if found != n:
-            raise OutputError(path, f"reads back {found} of {n} features", "check the disk")
+        for feature in read_features(path).stream():
+            yield Feature(feature.geometry, {"path": one_line(row.name), **feature.properties})

@@ -58,6 +58,7 @@ WRITE = (
     click.option("--heatmap", type=FILE, metavar="TIF", help="Also write the scores as a COG."),
     click.option("--embeddings", type=FILE, metavar="PARQUET", help="Also write the embeddings as GeoParquet."),
     click.option("--quicklook", type=FILE, metavar="PNG", help="Also draw the anomalies on the scene."),
+    click.option("--report", type=FILE, metavar="HTML", help="Also write a page to look at, to confirm and to dismiss."),
     click.option("--exit-code", is_flag=True, help="Leave with 10 when anomalies are found."),
 )
 OVERWRITE = (click.option("--overwrite", is_flag=True, help="Replace existing outputs."),)

@@ -94,7 +94,7 @@ def _outputs(output: Path, given: dict[str, Any], n_scenes: int) -> Outputs:
     """The outputs that are asked for, checked before torch is imported."""
     from geoanom.pipeline import Outputs
 
-    kinds = {name: given[name] for name in ("heatmap", "embeddings", "quicklook")}
+    kinds = {name: given[name] for name in ("heatmap", "embeddings", "quicklook", "report")}
     outputs = Outputs(layer=output, overwrite=given["overwrite"], **kinds)
     outputs.check(n_scenes)
     return outputs

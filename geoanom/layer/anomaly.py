@@ -90,6 +90,10 @@ class AnomalyLayer:
     """The rule and its value."""
     scenes: tuple[SceneSummary, ...]
     anomalies: tuple[Anomaly, ...] = field(repr=False)
+    tile_size: int | None = None
+    """Side of a tile in pixels, which `nearest_tiles` count in."""
+    stride: int | None = None
+    """Step between tiles in pixels."""
 
     def __len__(self) -> int:
         """Number of anomalies."""

@@ -3,122 +3,109 @@
 from __future__ import annotations
 
 import json
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-import antimeridian
 import numpy as np
 import shapely
 from shapely.geometry import mapping
 
 from geoanom.errors import OutputError
 from geoanom.layer.atomic import atomic_file
-from geoanom.layer.geometry import ground_area_m2, point_inside, to_rfc7946
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
     from pathlib import Path
 
     from shapely.geometry.base import BaseGeometry
 
-    from geoanom.layer.anomaly import Anomaly, AnomalyLayer, SceneSummary
+    from geoanom.layer.features import Feature, Features
 
 
-def write(layer: AnomalyLayer, path: Path) -> None:
-    """Write a layer.
+def write(features: Features, path: Path) -> None:
+    """Write a layer, one feature a line; what is known only at the end, the bbox, comes last.
 
     Raises:
         OutputError: it could not be written, or does not read back.
     """
-    text = dumps(layer)
     with atomic_file(path) as temporary:
-        temporary.write_text(text, "utf-8")
-        _verify(temporary, path, len(layer))
+        n_pieces = 0
+        with temporary.open("w", encoding="utf-8") as file:
+            for piece in pieces(features):
+                file.write(piece)
+                n_pieces += 1
+        _verify(temporary, path, n_pieces - 2)  # head and tail are pieces, too
 
 
-def dumps(layer: AnomalyLayer) -> str:
-    """The layer as text, one feature a line."""
-    geometries = [to_rfc7946(anomaly.outline, anomaly.scene.georef) for anomaly in layer.anomalies]
-    features = [_dump(_feature(a, g, layer.model_id)) for a, g in zip(layer.anomalies, geometries, strict=True)]
-    head: dict[str, Any] = {"type": "FeatureCollection", "geoanom": _provenance(layer)}
-    bbox = _bbox([g for g in geometries if g is not None], in_pixels=any(a.scene.georef.is_pixel_space for a in layer.anomalies))
-    if bbox:
-        head["bbox"] = bbox
-    body = ",\n".join(features)
-    return f'{_dump(head)[:-1]},"features":[\n{body}\n]}}\n' if features else f'{_dump(head)[:-1]},"features":[]}}\n'
+def write_lines(features: Features, path: Path) -> None:
+    """Write a layer as newline-delimited GeoJSON: a feature a line and nothing around them.
+
+    Raises:
+        OutputError: it could not be written.
+    """
+    with atomic_file(path) as temporary:
+        n_features = 0
+        with temporary.open("w", encoding="utf-8") as file:
+            for feature in features.stream():
+                file.write(f"{_dump(feature_tree(feature))}\n")
+                n_features += 1
+        _verify(temporary, path, n_features)
 
 
-def significant(value: float, digits: int = 4) -> float:
-    """A number rounded to significant digits."""
-    return float(f"{value:.{digits}g}")
+def pieces(features: Features) -> Iterator[str]:
+    """The text of a layer, in pieces."""
+    extent, lead = Extent(), "\n"
+    yield _dump({"type": "FeatureCollection", "geoanom": dict(features.provenance)})[:-1] + ',"features":['
+    for group in features.groups():
+        for feature in group:
+            yield lead + _dump(feature_tree(feature))
+            lead = ",\n"
+        extent.add(feature.geometry for feature in group)
+    bbox = extent.bbox(in_pixels=features.in_pixels)
+    yield "\n]" + (f',"bbox":{_dump(bbox)}' if bbox else "") + "}\n"
 
 
-def properties_of(anomaly: Anomaly, model_id: str) -> dict[str, Any]:
-    """All properties of an anomaly, scalars only."""
-    area = ground_area_m2(anomaly.outline, anomaly.scene.georef)
-    point = point_inside(anomaly.outline, anomaly.scene.georef)
-    return {
-        "anomaly_id": anomaly.anomaly_id,
-        "rank": anomaly.rank,
-        "score": significant(anomaly.score),
-        "p_value": significant(anomaly.p_value),
-        "q_value": significant(anomaly.q_value),
-        "level": anomaly.level,
-        "area_m2": None if area is None else significant(area, 7),
-        "n_tiles": anomaly.n_tiles,
-        "valid_fraction": significant(anomaly.valid_fraction),
-        "scene": anomaly.scene.name,
-        "datetime": anomaly.scene.datetime,
-        "model_id": model_id,
-        "recon_error": significant(anomaly.recon_error),
-        **{f"score_{name}": significant(value) for name, value in anomaly.member_score.items()},
-        "top_band": anomaly.top_band,
-        "top_band_sigma": significant(anomaly.top_band_sigma),
-        "bands": ", ".join(band.label for band in anomaly.bands),
-        "voters": ", ".join(anomaly.voters),
-        "nearest_tiles": "; ".join(tile.label for tile in anomaly.nearest),
-        "reason": anomaly.reason,
-        "lon": None if point is None else round(point[0], 7),
-        "lat": None if point is None else round(point[1], 7),
-    }
+def dumps(features: Features) -> str:
+    """The layer as text."""
+    return "".join(pieces(features))
 
 
-def _feature(anomaly: Anomaly, geometry: BaseGeometry | None, model_id: str) -> dict[str, Any]:
-    properties = properties_of(anomaly, model_id)
-    shape = None if geometry is None else _rounded(mapping(geometry))
-    return {"type": "Feature", "id": anomaly.anomaly_id, "geometry": shape, "properties": properties}
+def feature_tree(feature: Feature) -> dict[str, Any]:
+    """A feature as GeoJSON's tree."""
+    shape = None if feature.geometry is None else _rounded(mapping(feature.geometry))
+    return {"type": "Feature", "id": feature.properties.get("anomaly_id"), "geometry": shape, "properties": dict(feature.properties)}
 
 
-def _provenance(layer: AnomalyLayer) -> dict[str, Any]:
-    return {
-        "version": version("geoanom"),
-        "model_id": layer.model_id,
-        "config_digest": layer.config_digest,
-        "threshold": dict(layer.threshold),
-        "tiles_scored": sum(summary.tiles_scored for summary in layer.scenes),
-        "tiles_masked": sum(summary.tiles_masked for summary in layer.scenes),
-        "scenes": [_scene_entry(summary) for summary in layer.scenes],
-    }
+class Extent:
+    """The smallest box around all features, which may cross the antimeridian."""
+
+    def __init__(self) -> None:
+        """Of nothing."""
+        self._bounds: list[np.ndarray[Any, np.dtype[np.float64]]] = []
+
+    def add(self, geometries: Iterable[BaseGeometry | None]) -> None:
+        """Widen it."""
+        parts = shapely.get_parts(np.array([g for g in geometries if g is not None], object))
+        if len(parts):
+            self._bounds.append(shapely.bounds(parts))
+
+    def bbox(self, *, in_pixels: bool) -> list[float]:
+        """West, south, east, north (RFC 7946, section 5); west > east where the widest gap in longitude does not lie at 180 degrees."""
+        if not self._bounds:
+            return []
+        bounds = np.concatenate(self._bounds)
+        west, east = (float(bounds[:, 0].min()), float(bounds[:, 2].max())) if in_pixels else _arc(bounds[:, 0], bounds[:, 2])
+        return [round(value, 7) + 0.0 for value in (west, float(bounds[:, 1].min()), east, float(bounds[:, 3].max()))]
 
 
-def _scene_entry(summary: SceneSummary) -> dict[str, Any]:
-    return {
-        "name": summary.scene.name,
-        "digest": summary.scene.digest,
-        "datetime": summary.scene.datetime,
-        "coordinates": "pixel" if summary.scene.georef.is_pixel_space else "wgs84",
-        "tiles_scored": summary.tiles_scored,
-        "tiles_masked": summary.tiles_masked,
-        "warnings": list(summary.warnings),
-    }
-
-
-def _bbox(geometries: list[BaseGeometry], *, in_pixels: bool) -> list[float]:
-    """West, south, east, north; west > east across the antimeridian."""
-    if not geometries:
-        return []
-    everything = shapely.union_all(geometries)
-    bounds = everything.bounds if in_pixels else antimeridian.bbox(everything)
-    return [round(float(value), 7) for value in bounds]
+def _arc(west: np.ndarray[Any, Any], east: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """The smallest arc of longitudes that holds all intervals."""
+    order = np.argsort(west, kind="stable")
+    west, reached = west[order], np.maximum.accumulate(east[order])
+    gaps = np.append(west[1:] - reached[:-1], west[0] + 360.0 - reached[-1])
+    widest = int(gaps.argmax())
+    if widest == len(west) - 1 or gaps[widest] <= 0:
+        return float(west[0]), float(reached[-1])
+    return float(west[widest + 1]), float(reached[widest])
 
 
 def _rounded(value: Any) -> Any:
@@ -135,9 +122,15 @@ def _dump(value: Any) -> str:
 
 
 def _verify(written: Path, path: Path, n_features: int) -> None:
+    """Read back what was written, a feature at a time: a full disk may show only here."""
+    n_read = 0
     try:
-        n_read = len(json.loads(written.read_text("utf-8"))["features"])
-    except (ValueError, KeyError) as error:
+        with written.open(encoding="utf-8") as file:
+            for line in file:
+                text = line.rstrip().rstrip(",")
+                if text.startswith('{"type":"Feature",'):
+                    n_read += len(json.loads(text)) // 4
+    except ValueError as error:
         raise OutputError(path, "does not read back after writing", "check the disk") from error
     if n_read != n_features:
         raise OutputError(path, f"reads back {n_read} of {n_features} features", "check the disk")
