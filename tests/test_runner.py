@@ -309,3 +309,17 @@ def test_scenes_that_differ_by_suffix_only_have_layers_of_their_own(tmp_path: Pa
         "a.jp2": "layers/a.jp2.geojson",
         "b.tif": "layers/b.geojson",
     }
+
+
+def test_a_scene_that_was_only_touched_or_moved_to_another_disk_is_not_done_again(tmp_path: Path) -> None:
+    scene = tmp_path / "a.tif"
+    scene.write_text("a")
+    catalog = find_scenes(str(scene), load_config(environ={}))
+    first = run_once(catalog, tmp_path, Fate(tmp_path, {}))["a.tif"]
+    scene.unlink()
+    scene.write_text("a")
+    executor = Fate(tmp_path, {})
+    row = run_once(catalog, tmp_path, executor)["a.tif"]
+    assert executor.submitted == []
+    assert (row.state, row.digest) == (first.state, first.digest)
+    assert row.stamp != first.stamp

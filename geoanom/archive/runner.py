@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from geoanom.archive.identity import stamp_of
@@ -154,6 +154,8 @@ class Run:
         row = self.rows.get(name, Row(name=name))
         original = self._original_of(scene)
         if self._stands(row, scene, original):
+            if scene.stamp and row.stamp != scene.stamp:  # moved or touched, and the same all the same
+                self._put(replace(row, stamp=scene.stamp))
             self.watcher.tell("skipped", row)
             return False
         remove_outputs(self.plan.folder, row.outputs)
@@ -171,7 +173,8 @@ class Run:
 
     def _stands(self, row: Row, scene: Surveyed, original: str | None) -> bool:
         """Is what the ledger says of a scene still so? What was scored stands, too, while the scene is out of reach."""
-        is_same = row.stamp == scene.stamp or (not scene.stamp and row.state in SCORED)
+        has_content = bool(scene.digest) and row.digest == scene.digest
+        is_same = has_content or row.stamp == scene.stamp or (not scene.stamp and row.state in SCORED)
         if row.recipe != self.plan.recipe or not is_same or row.state not in SETTLED or row.duplicate_of != original:
             return False
         if row.state in SCORED:
