@@ -48,6 +48,7 @@ class Server(ThreadingHTTPServer):
     """Silent about connections that the client breaks off."""
 
     daemon_threads = True
+    request_queue_size = 128  # GDAL opens several connections at once, and a full queue resets them
     site: Site
 
     def handle_error(self, request: object, client_address: object) -> None:

@@ -108,7 +108,7 @@ def test_an_even_slope_stands_out_nowhere_not_even_at_an_edge(across: float, dow
     valid = everywhere()
     valid[:, :cut] = False
     found = contrasts(patch, valid, TILE)[:, :2]
-    assert found[found.isfinite()].abs().max() < 1e-4
+    assert found[found.isfinite()].abs().max() < 1e-3  # what rounding of 32-bit sums leaves
 
 
 def test_single_dead_pixels_do_not_silence_the_windows_around_them() -> None:

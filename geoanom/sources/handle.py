@@ -15,8 +15,8 @@ from geoanom.errors import SceneError
 from geoanom.raster.grid import Window
 from geoanom.raster.scene import Pixels
 
-UNREADABLE = (RasterioError, CRSError)
-"""What rasterio raises for a damaged file; one of them is no `RasterioError`."""
+UNREADABLE = (RasterioError, CRSError, UnicodeDecodeError)
+"""What rasterio raises for a damaged file; not all of it is a `RasterioError`."""
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
