@@ -18,8 +18,11 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared" / "data"
 
-# Few examples, no clock: the machines of CI are slow and shared. A function's tmp_path may serve all of its examples.
-settings.register_profile("geoanom", deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+# Few examples, no clock: the machines of CI are slow and shared. A function's tmp_path may serve all of its examples. The examples are the
+# same in every run, so that a run says something of the change it tests; `pytest --hypothesis-profile=search` looks for new ones.
+COMMON = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+settings.register_profile("search", COMMON)
+settings.register_profile("geoanom", COMMON, derandomize=True)
 settings.load_profile("geoanom")
 
 
