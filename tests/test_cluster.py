@@ -57,7 +57,7 @@ class Cluster:
 
     def workers(self) -> list[psutil.Process]:
         children = psutil.Process(self.nannies.pid).children()
-        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        return [child for child in children if child.status() != psutil.STATUS_ZOMBIE and "spawn_main" in " ".join(child.cmdline())]
 
     def close(self) -> None:
         for process in (self.nannies, self.scheduler):
@@ -80,6 +80,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory, quick_config: Config) -> t
     """Scenes, model, and the folder of an undisturbed run on this machine."""
     folder = tmp_path_factory.mktemp("cluster archive")
     make_scenes(folder / "scenes", 6)
+    make_scenes(folder / "scenes" / "large", 1, side=640)  # long enough to be met by a kill
     training = make_scenes(folder / "training", 2)
     save_model(pipeline.fit(training, quick_config), folder / "model")
     run_archive(str(folder / "scenes"), folder / "model", folder / "local", quick_config)
@@ -99,8 +100,9 @@ def test_a_cluster_whose_workers_are_killed_gives_the_layers_of_one_machine(
             running = status_of(tmp_path)["running"]
         except (InputError, OutputError):
             continue
-        if running:
-            cluster.workers()[0].kill()
+        if any(busy["scene"].startswith("large/") for busy in running):
+            for worker in cluster.workers():
+                worker.kill()
             kills += 1
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
