@@ -296,6 +296,7 @@ def test_watchers_that_cannot_write_do_not_end_the_run(tmp_path: Path) -> None:
     watcher.tick({})
     watcher.close({})
     os.close(writing)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_worker_draws_no_bars_on_its_parents_terminal() -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from geoanom.embed.statistics import MAX_BANDS
@@ -100,6 +100,7 @@ def test_a_foreign_texture_and_a_foreign_colour_stand_out_of_noise() -> None:
     assert size[22, 22] > 2 * calm
 
 
+@example(across=0.0, down=1.0, cut=1)
 @given(across=st.floats(-1.0, 1.0), down=st.floats(-1.0, 1.0), cut=st.integers(0, 60))
 @settings(deadline=None, max_examples=20)
 def test_an_even_slope_stands_out_nowhere_not_even_at_an_edge(across: float, down: float, cut: int) -> None:
@@ -108,7 +109,7 @@ def test_an_even_slope_stands_out_nowhere_not_even_at_an_edge(across: float, dow
     valid = everywhere()
     valid[:, :cut] = False
     found = contrasts(patch, valid, TILE)[:, :2]
-    assert found[found.isfinite()].abs().max() < 1e-3  # what rounding of 32-bit sums leaves
+    assert found[found.isfinite()].abs().max() < 1e-4
 
 
 def test_single_dead_pixels_do_not_silence_the_windows_around_them() -> None:

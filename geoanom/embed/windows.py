@@ -102,10 +102,13 @@ def contrasts(patches: Tensor, valid: Tensor, geometry: WindowGeometry) -> Tenso
 
 
 def _mended(images: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-    """Single dead pixels take the mean of their neighbours, so that they do not silence the cells around them."""
+    """Single dead pixels take the mean of their neighbours, so that they do not silence the cells around them.
+
+    What lies beyond the patch is no neighbour: a row along its edge whose only neighbours are on one side would break a slope.
+    """
     mask = valid[:, None].to(images.dtype)
-    share = box_mean(mask, 3)
-    around = box_mean(images * mask, 3) / share.clamp_min(1e-6)
+    share = avg_pool2d(mask, 3, stride=1, padding=1)
+    around = avg_pool2d(images * mask, 3, stride=1, padding=1) / share.clamp_min(1e-6)
     return torch.where(valid[:, None], images, around), valid | (share[:, 0] >= LEAST_SHARE)
 
 
