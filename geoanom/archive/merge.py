@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
     Stopped = Callable[[], bool]
 
+SHARED = ("version", "model_id", "config_digest", "threshold", "tile_size", "stride")
+"""What is the same for all scenes of an archive."""
+
 
 class _StoppedError(Exception):
     """The run is to end before all is merged."""
@@ -47,7 +50,10 @@ def merge_layers(rows: Mapping[str, Row], folder: Path, stopped: Stopped = lambd
 
 
 def _joined(layers: list[tuple[Row, Path]], stopped: Stopped, *, in_pixels: bool) -> Features:
-    return Features(provenance={}, in_pixels=in_pixels, stream=partial(_stream, layers, stopped))
+    told = [(row, read_features(path)) for row, path in layers]
+    scenes = [Feature(f.geometry, {"path": one_line(row.name), **f.properties}) for row, layer in told for f in layer.scenes]
+    shared = {name: value for name, value in told[0][1].provenance.items() if name in SHARED} if told else {}
+    return Features(provenance=shared, in_pixels=in_pixels, stream=partial(_stream, layers, stopped), scenes=tuple(scenes))
 
 
 def _stream(layers: list[tuple[Row, Path]], stopped: Stopped) -> Iterator[Feature]:

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 import shapely
+from shapely.geometry import mapping, shape
 
 from geoanom.layer.geometry import ground_area_m2, point_inside, to_rfc7946
 
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 
 GROUP = 4096
 """Features that are in memory at a time."""
+FOOTPRINT_DEGREES = 1e-5
+"""How far a footprint may lie from the scene's edge: a metre."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Features:
     """Begin at the first feature."""
     scenes: tuple[Feature, ...] = ()
     """Footprints, where they are known."""
+    tiles: Callable[[], Iterator[Feature]] | None = field(default=None, repr=False)
+    """Begin at the first scored tile, where they are known: its core with its scores."""
 
     def groups(self, size: int = GROUP) -> Iterator[list[Feature]]:
         """The features, a few thousand at a time."""
@@ -59,13 +64,18 @@ def in_groups(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 def features_of(layer: AnomalyLayer) -> Features:
     """The features of a layer, in its order."""
-    in_pixels = any(summary.scene.georef.is_pixel_space for summary in layer.scenes)
+    provenance = provenance_of(layer)
     return Features(
-        provenance=provenance_of(layer),
-        in_pixels=in_pixels,
+        provenance=provenance,
+        in_pixels=any(summary.scene.georef.is_pixel_space for summary in layer.scenes),
         stream=lambda: (_feature(anomaly, layer.model_id) for anomaly in layer.anomalies),
-        scenes=tuple(_scene(summary) for summary in layer.scenes),
+        scenes=footprints_of(provenance),
     )
+
+
+def footprints_of(provenance: Mapping[str, Any]) -> tuple[Feature, ...]:
+    """The scenes of a layer with their footprints, as far as its provenance tells them."""
+    return tuple(_footprint(entry) for entry in provenance.get("scenes", ()) if "footprint" in entry)
 
 
 def significant(value: float, digits: int = 4) -> float:
@@ -121,20 +131,36 @@ def _feature(anomaly: Anomaly, model_id: str) -> Feature:
     return Feature(to_rfc7946(anomaly.outline, anomaly.scene.georef), properties_of(anomaly, model_id))
 
 
-def _scene(summary: SceneSummary) -> Feature:
-    scene = summary.scene
-    footprint = to_rfc7946(shapely.box(0, 0, scene.width, scene.height), scene.georef)
-    entry = {**_scene_entry(summary), "warnings": "; ".join(summary.warnings)}
-    return Feature(footprint, entry)
+def _footprint(entry: Mapping[str, Any]) -> Feature:
+    """A scene's entry as a feature with scalar properties."""
+    if entry["footprint"] is None:
+        height, width = entry["shape"]
+        geometry: BaseGeometry = shapely.box(0, 0, width, height)
+    else:
+        geometry = shape(entry["footprint"])
+    scalars = {name: value for name, value in entry.items() if isinstance(value, str | int | float | None)}
+    return Feature(geometry, {**scalars, "warnings": "; ".join(entry["warnings"])})
 
 
 def _scene_entry(summary: SceneSummary) -> dict[str, Any]:
+    scene = summary.scene
+    georef = scene.georef
+    placed = None if georef.is_pixel_space else to_rfc7946(shapely.box(0, 0, scene.width, scene.height), georef)
     return {
-        "name": summary.scene.name,
-        "digest": summary.scene.digest,
-        "datetime": summary.scene.datetime,
-        "coordinates": "pixel" if summary.scene.georef.is_pixel_space else "wgs84",
+        "name": scene.name,
+        "digest": scene.digest,
+        "datetime": scene.datetime,
+        "coordinates": "pixel" if georef.is_pixel_space else "wgs84",
+        "shape": [scene.height, scene.width],
+        "crs": georef.crs_name,
+        "transform": None if georef.is_pixel_space or georef.gcps else list(georef.transform[:6]),
+        "footprint": None if placed is None else _simple(placed),
         "tiles_scored": summary.tiles_scored,
         "tiles_masked": summary.tiles_masked,
         "warnings": list(summary.warnings),
     }
+
+
+def _simple(footprint: BaseGeometry) -> Any:
+    """A GeoJSON geometry without the points that a straight line makes up for."""
+    return mapping(shapely.transform(footprint.simplify(FOOTPRINT_DEGREES), lambda points: points.round(7) + 0.0))

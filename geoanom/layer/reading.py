@@ -16,7 +16,7 @@ from shapely.geometry import shape
 
 from geoanom.errors import InputError
 from geoanom.layer.arrow import type_of
-from geoanom.layer.features import Feature, Features
+from geoanom.layer.features import Feature, Features, footprints_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -148,7 +148,7 @@ def _typed(name: str, value: Any) -> Any:
 def _of(provenance: dict[str, Any], stream: Callable[[], Iterator[Feature]], *, in_pixels: bool | None = None) -> Features:
     entries = provenance.get("scenes", [])
     pixels = any(entry.get("coordinates") == "pixel" for entry in entries) if in_pixels is None else in_pixels
-    return Features(provenance=provenance, in_pixels=pixels, stream=stream)
+    return Features(provenance=provenance, in_pixels=pixels, stream=stream, scenes=footprints_of(provenance))
 
 
 READERS: dict[str, Callable[[Path], Features]] = {

@@ -45,6 +45,14 @@ class Georeference:
         """The CRS; None in pixel space."""
         return None if self.crs_wkt is None else CRS.from_wkt(self.crs_wkt)
 
+    @property
+    def crs_name(self) -> str | None:
+        """The CRS as ``EPSG:32618`` where a register has it, else as WKT 2; None in pixel space."""
+        if self.crs is None:
+            return None
+        registered = self.crs.to_authority(min_confidence=100)
+        return self.crs_wkt if registered is None else ":".join(registered)
+
     def xy(self, cols: NDArray[np.float64], rows: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """CRS coordinates of pixel corners; fractions are allowed."""
         if not self.gcps:
