@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 LIMIT = 200
 """Anomalies on a page unless more are asked for."""
-SCRIPTS = ("elements", "map", "list", "detail", "report")
+SCRIPTS = ("elements", "map", "list", "detail", "labels", "report")
 """Parts of the page's script, in their order."""
 UNSAFE = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 """Characters that could end the element that JSON stands in."""

@@ -160,22 +160,32 @@ const step = (by) => {
 const judge = (verdict) => {
   const item = current();
   if (!item || item.verdict === verdict) return;
-  history.push([item.index, item.verdict]);
-  setVerdict(item, verdict);
-};
-const setVerdict = (item, verdict) => {
-  item.verdict = verdict;
-  store.save();
-  drawVerdict(item);
-  drawProgress();
-  drawButtons();
+  change([[item.index, verdict]]);
   say(`Anomaly ${item.rank}: ${verdict}`);
+};
+// One step of the history is one deed, be it a key or an import.
+const change = (verdicts) => {
+  if (!verdicts.length) return;
+  history.push(verdicts.map(([index]) => [index, items[index].verdict]));
+  setVerdicts(verdicts);
+};
+const setVerdicts = (verdicts) => {
+  for (const [index, verdict] of verdicts) {
+    items[index].verdict = verdict;
+    drawVerdict(items[index]);
+  }
+  store.save();
+  drawProgress();
+  if (verdicts.length > 1) drawList();
+  else drawButtons();
 };
 const undo = () => {
   const last = history.pop();
   if (!last) return;
-  pick(last[0], { scroll: true });
-  setVerdict(items[last[0]], last[1]);
+  const [[index, verdict]] = last;
+  if (last.length === 1) pick(index, { scroll: true });
+  setVerdicts(last);
+  say(last.length > 1 ? `${last.length} labels undone` : `Anomaly ${items[index].rank}: ${verdict}`);
 };
 const drawProgress = () => {
   const n = (verdict) => items.filter((item) => item.verdict === verdict).length;
