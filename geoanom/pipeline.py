@@ -50,21 +50,28 @@ class Outputs:
     report: Path | None = None
     overwrite: bool = False
 
+    @property
+    def raster(self) -> Path | None:
+        """The layer, if it is to be written as a heatmap."""
+        return self.layer if self.layer is not None and self.layer.suffix.lower() == ".tif" else None
+
     def check(self, n_scenes: int) -> None:
         """Refuse outputs that cannot be written, before any work is done.
 
         Raises:
-            ConfigError: an unknown layer format, or a picture of more than one scene.
+            ConfigError: an unknown layer format, or a picture or heatmap of more than one scene.
             OutputError: an existing file, or a folder that is missing or closed.
         """
         if self.layer is not None and self.layer.suffix.lower() not in EXPORTERS.names():
             raise unknown("layer format", self.layer.suffix or self.layer.name, EXPORTERS.names())
-        for path in (self.heatmap, self.quicklook, self.report):
+        for path in (self.heatmap, self.quicklook, self.report, self.raster):
             if path is not None and n_scenes != 1:
                 raise ConfigError(path, f"shows one scene, and {n_scenes} were given", "run once for each scene")
-        for path in (self.layer, self.heatmap, self.embeddings, self.quicklook, self.report):
-            if path is not None:
-                check_output(path, overwrite=self.overwrite)
+        wanted = [path for path in (self.layer, self.heatmap, self.embeddings, self.quicklook, self.report) if path is not None]
+        for path in wanted:
+            if wanted.count(path) > 1:
+                raise ConfigError(path, "is named for two outputs", "give each a name of its own")
+            check_output(path, overwrite=self.overwrite)
 
 
 @dataclass(frozen=True)
@@ -154,6 +161,7 @@ def detect(uris: Sequence[Uri], config: Config | None = None, outputs: Outputs |
     config, outputs = config or Config(), outputs or Outputs()
     outputs.check(len(uris))
     scenes, failures = open_scenes(uris, config)
+    _check_places(scenes, outputs)
     model = fit_model(scenes, config)
     return score_open(scenes, model, config, outputs, failures), model
 
@@ -161,6 +169,7 @@ def detect(uris: Sequence[Uri], config: Config | None = None, outputs: Outputs |
 def score_open(scenes: Sequence[Scene], model: Model, config: Config, outputs: Outputs, failures: Sequence[GeoanomError]) -> Outcome:
     """Score scenes that are open already."""
     outputs.check(len(scenes))
+    _check_places(scenes, outputs)
     scenes, mismatched = _matched(scenes, model, config)
     failed = [*failures, *mismatched]
     if not scenes:
@@ -177,10 +186,17 @@ def score_open(scenes: Sequence[Scene], model: Model, config: Config, outputs: O
         if not maps:
             raise failed[0]
         layer = make_layer(maps, model, config)
-        _write(layer, maps, model, outputs, thumbnail)
-        if outputs.report:
-            _write_report(layer, maps[0], outputs, config)
+        write_outputs(layer, maps, outputs, config, thumbnail)
     return Outcome(layer, tuple(failed))
+
+
+def _check_places(scenes: Sequence[Scene], outputs: Outputs) -> None:
+    """Refuse scenes that an output cannot show, before they are scored."""
+    if outputs.raster is not None:
+        from geoanom.layer.heat import check_place  # few runs need it
+
+        for scene in scenes:
+            check_place(scene.georef, outputs.raster)
 
 
 def _matched(scenes: Sequence[Scene], model: Model, config: Config) -> tuple[list[Scene], list[GeoanomError]]:
@@ -223,23 +239,20 @@ def select(scores: ScoreMap, rule: Threshold) -> NDArray[np.bool_]:
     return chosen
 
 
-def _write_report(layer: AnomalyLayer, scores: ScoreMap, outputs: Outputs, config: Config) -> None:
-    from geoanom.layer.report.page import write_report  # few runs need it
-
-    if outputs.report:
-        write_report(features_of(layer), outputs.report, scene=scores.scene, heatmap=outputs.heatmap, config=config)
-
-
-def _write(layer: AnomalyLayer, maps: list[ScoreMap], model: Model, outputs: Outputs, thumbnail: Thumbnail | None) -> None:
-    """Write the outputs, the layer last: where it stands, everything stands."""
+def write_outputs(layer: AnomalyLayer, maps: Sequence[ScoreMap], outputs: Outputs, config: Config, thumbnail: Thumbnail | None) -> None:
+    """Write what is asked for, the layer after what it stands for, and the page that shows all of it last."""
     if outputs.heatmap:
         write_heatmap(maps[0], outputs.heatmap)
     if outputs.embeddings:
         from geoanom.layer.embeddings import write_embeddings  # Arrow is large, and few runs need it
 
-        write_embeddings(maps, outputs.embeddings, model.model_id)
+        write_embeddings(maps, outputs.embeddings, layer.model_id)
     if outputs.quicklook and thumbnail is not None:
         write_quicklook(layer, thumbnail, outputs.quicklook)
     if outputs.layer:
         export: Callable[[Features, Path], None] = EXPORTERS.load(outputs.layer.suffix.lower())
-        export(features_of(layer), outputs.layer)
+        export(features_of(layer, maps), outputs.layer)
+    if outputs.report:
+        from geoanom.layer.report.page import write_report  # few runs need it
+
+        write_report(features_of(layer), outputs.report, scene=maps[0].scene, heatmap=outputs.heatmap, config=config)

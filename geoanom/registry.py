@@ -60,7 +60,7 @@ def _declared(group: str) -> Mapping[str, str]:
 def unknown(what: str, name: str, known: Iterable[str]) -> ConfigError:
     """The error for a name that is not in a table, with the nearest known name as the way out."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(names)}"
     return ConfigError(name, f"unknown {what}", hint)
 
@@ -105,6 +105,7 @@ EXPORTERS = Table(
         ".parquet": "geoanom.layer.geoparquet:write",
         ".csv": "geoanom.layer.points:write",
         ".kml": "geoanom.layer.vector:write_kml",
+        ".tif": "geoanom.layer.heat:write",
     },
 )
 """Writers of anomaly layers by file suffix."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from contextlib import contextmanager
+from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -27,6 +29,12 @@ FLAGS = (
     "--hide-scrollbars",
     "--force-device-scale-factor=1",
 )
+RULES = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice")
+"""Of axe-core: Web Content Accessibility Guidelines up to 2.2, levels A and AA, and more."""
+AXE = """
+const [rules, done] = arguments;
+axe.run(document, {runOnly: rules}).then((told) => done(told), (error) => done(String(error)));
+"""
 LOADED = "return document.readyState === 'complete' && document.getElementById('summary').textContent !== ''"
 
 
@@ -78,3 +86,59 @@ def requests_of(browser: Chrome) -> list[str]:
 def complaints_of(browser: Chrome) -> list[str]:
     """Everything in the console since the page was opened."""
     return [entry["message"] for entry in browser.get_log("browser")]
+
+
+def ask(browser: Chrome, expression: str) -> Any:
+    """The value of an expression in the page."""
+    return browser.execute_script(f"return {expression}")
+
+
+def press(browser: Chrome, keys: str) -> None:
+    """Type into the page as a whole."""
+    browser.find_element("tag name", "body").send_keys(keys)
+
+
+def verdicts(browser: Chrome) -> list[str]:
+    """Of the rows of the list, from above."""
+    return list(ask(browser, "[...document.querySelectorAll('#list tr')].map(row => row.dataset.verdict)"))
+
+
+def afresh(browser: Chrome, page: Path, **size: Any) -> None:
+    """Open a page as somebody who never saw it."""
+    show(browser, page, **size)
+    browser.execute_script("localStorage.clear()")
+    show(browser, page, **size)
+
+
+def saved_by(browser: Chrome, button: str, folder: Path) -> Path:
+    """Press a button and return the file that it saves into an empty folder."""
+    folder.mkdir()
+    browser.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)})
+    browser.execute_script(f"document.getElementById('{button}').click()")
+    for _ in range(100):
+        found = [path for path in folder.iterdir() if path.suffix in (".json", ".csv") and path.stat().st_size]
+        if found:
+            return found[0]
+        time.sleep(0.1)
+    raise AssertionError(f"{button} saved nothing")
+
+
+def take_in(browser: Chrome, path: Path) -> str:
+    """Import a file of labels; returns what the page says of it."""
+    browser.execute_script("document.getElementById('message-text').textContent = ''")
+    browser.find_element("id", "import-file").send_keys(str(path))
+    for _ in range(100):
+        if words := str(ask(browser, "document.getElementById('message-text').textContent")):
+            return words
+        time.sleep(0.05)
+    raise AssertionError(f"the page said nothing of {path.name}")
+
+
+def barriers_of(browser: Chrome) -> list[str]:
+    """What stands in the way of people with disabilities, as axe-core finds it in the page as it is."""
+    pytest.importorskip("axe_playwright_python", reason="needs axe-core (axe-playwright-python), which is not installed")
+    browser.execute_script((files("axe_playwright_python") / "axe.min.js").read_text("utf-8"))
+    told = browser.execute_async_script(AXE, RULES)
+    assert isinstance(told, dict), told
+    assert len(told["passes"]) > 20, "the rules were not run"
+    return [f"{found['id']} ({found['impact']}): {node['html'][:200]}" for found in told["violations"] for node in found["nodes"]]

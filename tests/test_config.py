@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     Write = Callable[[str], Path]
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+OTHERS = {CONFIGS / "pretrain.yaml", CONFIGS / "monitor.yaml"}
+"""Settings of other kinds."""
 RULES = ("fdr", "contamination", "top")
 
 
@@ -58,7 +60,7 @@ def test_the_shipped_default_file_shows_every_setting() -> None:
     assert paths(Config()) - shown == {"threshold.contamination", "threshold.top"}  # they would displace the fdr
 
 
-@pytest.mark.parametrize("path", sorted(set(CONFIGS.glob("*.yaml")) - {CONFIGS / "pretrain.yaml"}), ids=lambda path: path.name)
+@pytest.mark.parametrize("path", sorted(set(CONFIGS.glob("*.yaml")) - OTHERS), ids=lambda path: path.name)
 def test_every_shipped_file_is_read_and_round_trips(path: Path, write: Write) -> None:
     config = load_config(path, environ={})
     assert load_config(write(dump_config(config)), environ={}) == config

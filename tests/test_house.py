@@ -18,7 +18,9 @@ LAYERS = [
     {"layer", "detect", "embed"},
     {"model"},
     {"pipeline"},
-    {"monitor", "archive", "explore", "evaluate"},
+    {"change"},
+    {"archive", "explore", "evaluate"},
+    {"monitor"},
     {"cli"},
 ]
 ONLY = {

@@ -15,7 +15,6 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from layers import TRANSFORM, flat_scene, score_map
-from PIL import Image
 from pyproj import CRS, Geod, Transformer
 from rfc7946 import assert_rfc7946
 from rio_cogeo.cogeo import cog_validate
@@ -29,7 +28,7 @@ from geoanom.layer.frame import to_geodataframe
 from geoanom.layer.geojson import dumps, write
 from geoanom.layer.geometry import ground_area_m2, point_inside, to_rfc7946
 from geoanom.layer.pixelerror import PixelErrors, PixelErrorWriter
-from geoanom.layer.quicklook import Thumbnail, display_bands, write_quicklook
+from geoanom.layer.quicklook import display_bands
 from geoanom.layer.regions import outline_of, top_places
 from geoanom.raster.georef import Georeference
 from geoanom.raster.scene import Band
@@ -259,24 +258,6 @@ def test_embeddings_are_geoparquet_with_one_row_per_tile(tmp_path: Path) -> None
     assert json.loads(schema.metadata[b"geo"])["version"] == "1.1.0"
     union = frame.to_crs(32618).union_all().area
     assert union == pytest.approx(256 * 320 * 100, rel=1e-4), "cores cover the scene once"
-
-
-def test_the_quicklook_shows_the_outline_where_the_anomaly_is(tmp_path: Path) -> None:
-    from geoanom.raster.blocks import Panel
-    from geoanom.raster.grid import Window
-
-    scene = flat_scene(1000, 1200)
-    scores = score_map(scene, peaks={(10, 20): 9.0})
-    thumbnail = Thumbnail(scene)
-    window = Window(row_off=0, col_off=0, height=1000, width=1200)
-    thumbnail.add(Panel(window=window, values=np.full((2, 1000, 1200), 100, np.uint8), valid=np.ones((1000, 1200), bool)))
-    write_quicklook(layer_of(scores), thumbnail, tmp_path / "q.png")
-    with Image.open(tmp_path / "q.png") as picture:
-        pixels = np.asarray(picture.convert("RGB")).astype(int)
-    red = np.argwhere((pixels[:1000] == (255, 64, 64)).all(axis=-1))
-    inside = red[(red[:, 0] >= 318) & (red[:, 1] >= 638)]
-    assert inside.min(axis=0).tolist() == pytest.approx([320, 640], abs=2)
-    assert inside.max(axis=0).tolist() == pytest.approx([352, 672], abs=2)
 
 
 def test_display_bands_follow_names_where_names_tell() -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 @click.option("--json", "json_path", type=FILE, metavar="FILE", help="Also write every single measurement as JSON.")
 @click.option("-o", "--output", type=FILE, metavar="FILE.md", help="Also write the tables to a file.")
 def benchmark(suite: str, *, data: Path, output: Path | None, json_path: Path | None, overwrite: bool, **given: Any) -> int:
-    """Measure geoanom where the truth is known: SUITE is rare-tiles, hyperspectral, planted or traps.
+    """Measure geoanom where the truth is known: SUITE is rare-tiles, hyperspectral, planted, traps or change.
 
     The tables are printed in Markdown.
     """

@@ -29,7 +29,8 @@ if TYPE_CHECKING:
 def report(layer: Path, output: Path, *, scene: str | None, heatmap: Path | None, limit: int, overwrite: bool, **given: Any) -> int:
     """Write LAYER as one page to look at and to confirm or dismiss what was found.
 
-    The page needs no network and no other file. With --scene it shows the anomalies of that scene only.
+    The page needs no network and no other file. With --scene it shows the anomalies of that scene only. Verdicts can be downloaded
+    from it and imported into the page of somebody else.
     """
     from geoanom.layer.atomic import check_output
     from geoanom.layer.reading import read_features

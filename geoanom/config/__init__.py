@@ -1,7 +1,7 @@
 """The settings of a run, and where they come from."""
 
 from geoanom.config.loading import ENV_PREFIX, dump_config, load_config, parse_config
-from geoanom.config.reading import Archive, Quality, Runtime, Sources, Stac
+from geoanom.config.reading import Archive, Change, Quality, Runtime, Sources, Stac
 from geoanom.config.section import Section
 from geoanom.config.sections import (
     Calibrate,
@@ -22,6 +22,7 @@ __all__ = [
     "ENV_PREFIX",
     "Archive",
     "Calibrate",
+    "Change",
     "Config",
     "Detect",
     "Embed",

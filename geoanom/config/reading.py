@@ -68,6 +68,20 @@ class Sources(Section):
     read_timeout_s: float = Field(120.0, gt=0.0)
 
 
+class Change(Section):
+    """How two dates of a place are compared."""
+
+    cell_px: Literal[2, 4, 8, 16, 32, 64] = Field(8, description="side of the cells that are called, in pixels")
+    scales_px: tuple[Annotated[float, Field(gt=0.0, le=32.0)], ...] = Field(
+        (1.0, 2.0, 3.0), min_length=1, description="widths of the Gaussians that differences are smoothed with"
+    )
+    max_shift_px: float = Field(8.0, ge=0.0, le=64.0, description="largest shift between the dates that is looked for")
+    spectral: float = Field(1.0, ge=0.0, description="weight of the length of the difference")
+    irmad: float = Field(1.0, ge=0.0, description="weight of the multivariate alteration")
+    structure: float = Field(1.0, ge=0.0, description="weight of the network's maps")
+    prediction: float = Field(0.25, ge=0.0, description="weight of what one date cannot tell of the other")
+
+
 class Archive(Section):
     """How an archive is worked through."""
 

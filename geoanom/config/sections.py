@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, JsonValue, field_validator, model_validator
 
-from geoanom.config.reading import Archive, Runtime, Sources
+from geoanom.config.reading import Archive, Change, Runtime, Sources
 from geoanom.config.section import Section
 from geoanom.registry import unknown
 
@@ -215,15 +215,16 @@ class Config(Section):
     fit: Fit = Fit()
     sources: Sources = Sources()
     archive: Archive = Archive()
+    change: Change = Change()
     runtime: Runtime = Runtime()
 
     def frozen_part(self) -> dict[str, Any]:
         """What a model is made of: everything but how it is run, the threshold and what may be opened."""
-        return self.model_dump(mode="json", exclude={"archive", "runtime", "threshold", "sources"})
+        return self.model_dump(mode="json", exclude={"archive", "change", "runtime", "threshold", "sources"})
 
     def digest(self) -> str:
         """First 12 hex digits of the SHA-256 of the settings that can change a layer."""
-        kept = self.model_dump(mode="json", exclude={"archive", "runtime"})
+        kept = self.model_dump(mode="json", exclude={"archive", "change", "runtime"})
         return hashlib.sha256(canonical_json(kept).encode()).hexdigest()[:12]
 
 

@@ -53,6 +53,8 @@ class Anomaly:
     """The normal training tiles nearest to the worst tile, the nearest first."""
     reason: str
     """One sentence."""
+    direction: str | None = None
+    """appeared, vanished or altered, where two dates are compared."""
 
     @property
     def level(self) -> str:
@@ -94,6 +96,8 @@ class AnomalyLayer:
     """Side of a tile in pixels, which `nearest_tiles` count in."""
     stride: int | None = None
     """Step between tiles in pixels."""
+    about: Mapping[str, Any] = field(default_factory=dict)
+    """What else a reader must know of how it was made: plain values, such as the earlier date."""
 
     def __len__(self) -> int:
         """Number of anomalies."""
@@ -140,12 +144,14 @@ def _anomaly(scores: ScoreMap, tiles: NDArray[np.int64], position: NDArray[np.in
         voters=voters,
         nearest=nearest,
         reason=reason_of(bands, nearest, voters, usual),
+        direction=None if scores.direction is None else str(scores.direction[worst]),
     )
 
 
 def _bands(scores: ScoreMap, tile: int) -> tuple[BandDeparture, ...]:
     columns = zip(scores.top_band[tile], scores.top_band_sigma[tile], scores.top_band_contrast[tile], strict=True)
-    return tuple(BandDeparture(band=scores.scene.bands[int(b)].name, sigma=float(s), contrast=bool(c)) for b, s, c in columns)
+    than = "usual" if scores.direction is None else "before"
+    return tuple(BandDeparture(band=scores.scene.bands[int(b)].name, sigma=float(s), contrast=bool(c), than=than) for b, s, c in columns)
 
 
 def _nearest(scores: ScoreMap, tile: int, cell: tuple[int, int]) -> tuple[NearTile, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
@@ -11,9 +11,11 @@ import shapely
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
+    from numpy.typing import NDArray
+
     from geoanom.layer.features import Feature, Features
 
-WHOLE = ("rank", "n_tiles", "tiles_scored", "tiles_masked")
+WHOLE = ("rank", "n_tiles", "row", "col", "tiles_scored", "tiles_masked")
 REAL = ("score", "p_value", "q_value", "area_m2", "valid_fraction", "recon_error", "top_band_sigma", "lon", "lat")
 FIRST_LOOK = 4096
 """Features that tell which columns a layer has."""
@@ -46,21 +48,21 @@ def batches(features: Features, schema: pa.Schema) -> Iterator[pa.RecordBatch]:
 
 def batch_of(group: Sequence[Feature], schema: pa.Schema) -> pa.RecordBatch:
     """Some features as a batch; every geometry a MultiPolygon, since readers want one type."""
-    shapes = np.array([as_multi(feature.geometry) for feature in group], object)
-    columns = [
-        pa.array([_value(feature.properties.get(f.name), f.type) for feature in group], f.type) for f in schema if f.name != "geometry"
-    ]
+    shapes = as_multi(np.array([feature.geometry for feature in group], object))
+    columns = [_column(group, field) for field in schema if field.name != "geometry"]
     return pa.record_batch([*columns, pa.array(shapely.to_wkb(shapes), pa.binary())], schema=schema)
 
 
+def as_multi(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Polygons as multipolygons of one; others as they are."""
+    polygons = np.flatnonzero(shapely.get_type_id(shapes) == shapely.GeometryType.POLYGON)
+    shapes = shapes.copy()
+    shapes[polygons] = shapely.multipolygons(shapes[polygons], indices=np.arange(len(polygons)))
+    return shapes
+
+
 def _column(group: Sequence[Feature], field: pa.Field) -> pa.Array:
-    return pa.array([_value(feature.properties.get(field.name), field.type) for feature in group], field.type)
-
-
-def as_multi(geometry: Any) -> Any:
-    """A polygon as a multipolygon of one; others as they are."""
-    return shapely.MultiPolygon([geometry]) if isinstance(geometry, shapely.Polygon) else geometry
-
-
-def _value(value: Any, kind: pa.DataType) -> Any:
-    return value if value is None or not pa.types.is_string(kind) else str(value)
+    values = [feature.properties.get(field.name) for feature in group]
+    if pa.types.is_string(field.type):
+        values = [value if value is None else str(value) for value in values]
+    return pa.array(values, field.type)

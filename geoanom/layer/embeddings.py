@@ -13,9 +13,11 @@ from pyproj import CRS
 
 from geoanom.errors import OutputError
 from geoanom.layer.atomic import atomic_file
-from geoanom.layer.geometry import to_rfc7946
+from geoanom.layer.geometry import all_to_rfc7946
+from geoanom.layer.tiles import cores_of, tile_id
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from geoanom.layer.scoremap import ScoreMap
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
 CHUNK_ROWS = 8192
 
 
-def write_embeddings(maps: list[ScoreMap], path: Path, model_id: str) -> None:
+def write_embeddings(maps: Sequence[ScoreMap], path: Path, model_id: str) -> None:
     """Write the tiles of score maps that carry embeddings; each geometry is the tile's core in longitude and latitude.
 
     Args:
@@ -52,7 +54,7 @@ def _table(scores: ScoreMap, part: slice, schema: pa.Schema, model_id: str) -> p
     embedding = np.zeros((n, 0), np.float32) if scores.embedding is None else scores.embedding[part]
     flat = pa.array(np.ascontiguousarray(embedding, np.float32).ravel())
     columns = {
-        "tile_id": [f"{scores.scene.digest[:12]}/{row}/{col}" for row, col in zip(rows, cols, strict=True)],
+        "tile_id": [tile_id(scores.scene.digest, row, col) for row, col in zip(rows, cols, strict=True)],
         "scene": [name] * n,
         "datetime": [scores.scene.datetime] * n,
         "row": rows.astype(np.int32),
@@ -67,10 +69,8 @@ def _table(scores: ScoreMap, part: slice, schema: pa.Schema, model_id: str) -> p
 
 
 def _footprints(scores: ScoreMap, part: slice) -> list[bytes | None]:
-    cores = [scores.grid.core(int(row), int(col)) for row, col in zip(scores.rows[part], scores.cols[part], strict=True)]
-    boxes = [shapely.box(c.col_off, c.row_off, c.col_end, c.row_end) for c in cores]
-    placed = [to_rfc7946(box, scores.scene.georef) for box in boxes]
-    return [None if shape is None else shapely.to_wkb(shape) for shape in placed]
+    wkb: list[bytes | None] = shapely.to_wkb(all_to_rfc7946(cores_of(scores, part), scores.scene.georef)).tolist()
+    return wkb
 
 
 def _schema(dim: int, *, in_pixels: bool) -> pa.Schema:

@@ -35,6 +35,8 @@ class BandDeparture:
     """Signed, in robust standard deviations."""
     contrast: bool
     """The contrast, not the mean, is the further one."""
+    than: str = "usual"
+    """What it is compared with."""
 
     @property
     def label(self) -> str:
@@ -45,7 +47,7 @@ class BandDeparture:
     def words(self) -> str:
         """Such as "B08 brighter than usual by 4.2 sigma"."""
         more = ("darker", "brighter") if not self.contrast else ("with less contrast", "with more contrast")
-        return f"{self.band} {more[self.sigma > 0]} than usual by {abs(self.sigma):.1f} sigma"
+        return f"{self.band} {more[self.sigma > 0]} than {self.than} by {abs(self.sigma):.1f} sigma"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,7 +146,7 @@ def reason_of(bands: Sequence[BandDeparture], nearest: Sequence[NearTile], voter
 
 def _of_bands(bands: Sequence[BandDeparture]) -> str:
     if not bands or abs(bands[0].sigma) < UNUSUAL_SIGMA:
-        return "mean and contrast of every band as usual"
+        return "mean and contrast of every band as usual" if not bands or bands[0].than == "usual" else "no band much unlike before"
     return bands[0].words
 
 

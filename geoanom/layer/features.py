@@ -13,11 +13,12 @@ from shapely.geometry import mapping, shape
 from geoanom.layer.geometry import ground_area_m2, point_inside, to_rfc7946
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from shapely.geometry.base import BaseGeometry
 
     from geoanom.layer.anomaly import Anomaly, AnomalyLayer, SceneSummary
+    from geoanom.layer.scoremap import ScoreMap
 
 GROUP = 4096
 """Features that are in memory at a time."""
@@ -62,14 +63,17 @@ def in_groups(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield group
 
 
-def features_of(layer: AnomalyLayer) -> Features:
-    """The features of a layer, in its order."""
+def features_of(layer: AnomalyLayer, maps: Sequence[ScoreMap] = ()) -> Features:
+    """The features of a layer, in its order, and its tiles where their score maps are given."""
+    from geoanom.layer.tiles import tiles_of  # makes features itself
+
     provenance = provenance_of(layer)
     return Features(
         provenance=provenance,
         in_pixels=any(summary.scene.georef.is_pixel_space for summary in layer.scenes),
         stream=lambda: (_feature(anomaly, layer.model_id) for anomaly in layer.anomalies),
         scenes=footprints_of(provenance),
+        tiles=tiles_of(maps) if maps else None,
     )
 
 
@@ -79,8 +83,8 @@ def footprints_of(provenance: Mapping[str, Any]) -> tuple[Feature, ...]:
 
 
 def significant(value: float, digits: int = 4) -> float:
-    """A number rounded to significant digits."""
-    return float(f"{value:.{digits}g}")
+    """A number rounded to significant digits; there is no negative zero."""
+    return float(f"{value:.{digits}g}") + 0.0
 
 
 def properties_of(anomaly: Anomaly, model_id: str) -> dict[str, Any]:
@@ -108,6 +112,7 @@ def properties_of(anomaly: Anomaly, model_id: str) -> dict[str, Any]:
         "voters": ", ".join(anomaly.voters),
         "nearest_tiles": "; ".join(tile.label for tile in anomaly.nearest),
         "reason": anomaly.reason,
+        **({} if anomaly.direction is None else {"direction": anomaly.direction}),
         "lon": None if point is None else round(point[0], 7),
         "lat": None if point is None else round(point[1], 7),
     }
@@ -123,6 +128,7 @@ def provenance_of(layer: AnomalyLayer) -> dict[str, Any]:
         **({} if layer.tile_size is None else {"tile_size": layer.tile_size, "stride": layer.stride}),
         "tiles_scored": sum(summary.tiles_scored for summary in layer.scenes),
         "tiles_masked": sum(summary.tiles_masked for summary in layer.scenes),
+        **layer.about,
         "scenes": [_scene_entry(summary) for summary in layer.scenes],
     }
 

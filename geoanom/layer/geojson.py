@@ -7,18 +7,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import shapely
-from shapely.geometry import mapping
 
 from geoanom.errors import OutputError
 from geoanom.layer.atomic import atomic_file
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
     from pathlib import Path
 
+    from numpy.typing import NDArray
     from shapely.geometry.base import BaseGeometry
 
     from geoanom.layer.features import Feature, Features
+
+
+MOST_BOUNDS = 16
+"""Groups of features whose boxes are kept one by one."""
+MOST_GAPS = 1024
 
 
 def write(features: Features, path: Path) -> None:
@@ -45,9 +50,9 @@ def write_lines(features: Features, path: Path) -> None:
     with atomic_file(path) as temporary:
         n_features = 0
         with temporary.open("w", encoding="utf-8") as file:
-            for feature in features.stream():
-                file.write(f"{_dump(feature_tree(feature))}\n")
-                n_features += 1
+            for group in features.groups():
+                file.writelines(f"{text}\n" for text in texts_of(group))
+                n_features += len(group)
         _verify(temporary, path, n_features)
 
 
@@ -56,8 +61,8 @@ def pieces(features: Features) -> Iterator[str]:
     extent, lead = Extent(), "\n"
     yield _dump({"type": "FeatureCollection", "geoanom": dict(features.provenance)})[:-1] + ',"features":['
     for group in features.groups():
-        for feature in group:
-            yield lead + _dump(feature_tree(feature))
+        for text in texts_of(group):
+            yield lead + text
             lead = ",\n"
         extent.add(feature.geometry for feature in group)
     bbox = extent.bbox(in_pixels=features.in_pixels)
@@ -69,10 +74,12 @@ def dumps(features: Features) -> str:
     return "".join(pieces(features))
 
 
-def feature_tree(feature: Feature) -> dict[str, Any]:
-    """A feature as GeoJSON's tree."""
-    shape = None if feature.geometry is None else _rounded(mapping(feature.geometry))
-    return {"type": "Feature", "id": feature.properties.get("anomaly_id"), "geometry": shape, "properties": dict(feature.properties)}
+def texts_of(group: Sequence[Feature]) -> Iterator[str]:
+    """Features as GeoJSON texts, their coordinates with at most seven decimals."""
+    shapes = np.array([feature.geometry for feature in group], object)
+    for feature, shape in zip(group, shapely.to_geojson(shapely.transform(shapes, _rounded)), strict=True):
+        name, properties = _dump(feature.properties.get("anomaly_id")), _dump(dict(feature.properties))
+        yield f'{{"type":"Feature","id":{name},"geometry":{shape or "null"},"properties":{properties}}}'
 
 
 class Extent:
@@ -87,6 +94,8 @@ class Extent:
         parts = shapely.get_parts(np.array([g for g in geometries if g is not None], object))
         if len(parts):
             self._bounds.append(shapely.bounds(parts))
+        if len(self._bounds) > MOST_BOUNDS:
+            self._bounds = [_merged(np.concatenate(self._bounds))]
 
     def bbox(self, *, in_pixels: bool) -> list[float]:
         """West, south, east, north (RFC 7946, section 5); west > east where the widest gap in longitude does not lie at 180 degrees."""
@@ -95,6 +104,23 @@ class Extent:
         bounds = np.concatenate(self._bounds)
         west, east = (float(bounds[:, 0].min()), float(bounds[:, 2].max())) if in_pixels else _arc(bounds[:, 0], bounds[:, 2])
         return [round(value, 7) + 0.0 for value in (west, float(bounds[:, 1].min()), east, float(bounds[:, 3].max()))]
+
+
+def _merged(bounds: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fewer boxes with the same outer edges: longitudes joined but over the widest gaps, of which one will be the answer."""
+    order = np.argsort(bounds[:, 0], kind="stable")
+    west, reached = bounds[order, 0], np.maximum.accumulate(bounds[order, 2])
+    gaps = west[1:] - reached[:-1]
+    cuts = _widest(gaps)
+    first, last = np.append(0, cuts + 1), np.append(cuts, len(west) - 1)
+    south, north = np.full(len(first), bounds[:, 1].min()), np.full(len(first), bounds[:, 3].max())
+    return np.column_stack([west[first], south, reached[last], north])
+
+
+def _widest(gaps: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Positions of the widest gaps, in their order."""
+    widest = np.argsort(-gaps, kind="stable")[:MOST_GAPS]
+    return np.sort(widest[gaps[widest] > 0])
 
 
 def _arc(west: np.ndarray[Any, Any], east: np.ndarray[Any, Any]) -> tuple[float, float]:
@@ -108,13 +134,9 @@ def _arc(west: np.ndarray[Any, Any], east: np.ndarray[Any, Any]) -> tuple[float,
     return float(west[widest + 1]), float(reached[widest])
 
 
-def _rounded(value: Any) -> Any:
-    """Coordinates as lists of plain numbers with at most seven decimals."""
-    if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_rounded(part) for part in value]
-    return round(float(value), 7) + 0.0 if isinstance(value, float | np.floating) else value
+def _rounded(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Seven decimals, and no negative zeros."""
+    return points.round(7) + 0.0
 
 
 def _dump(value: Any) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
-import antimeridian
 import numpy as np
 import shapely
-from shapely import MultiPolygon, Polygon
+from shapely import Polygon
 
+from geoanom.layer.globe import POLE_DEGREES, TURN_DEGREES, around_the_globe
 from geoanom.raster.georef import area_m2
 
 if TYPE_CHECKING:
@@ -21,6 +22,8 @@ GRID_DEGREES = 1e-7
 """Seven decimals: about a centimetre."""
 STEP_PX = 32.0
 """Longest straight piece of an edge, in pixels, before it is placed on the Earth."""
+BENT_PX = 600.0
+"""The same over the root of a pixel's metres: a line straight on a map bends by a tenth of a pixel at 85 degrees of latitude."""
 
 
 def to_rfc7946(outline: BaseGeometry, georef: Georeference) -> BaseGeometry | None:
@@ -33,14 +36,35 @@ def to_rfc7946(outline: BaseGeometry, georef: Georeference) -> BaseGeometry | No
     Returns:
         Polygon or MultiPolygon; None if no part of it lies on the Earth.
     """
+    placed: BaseGeometry | None = all_to_rfc7946(np.array([outline], object), georef)[0]
+    return placed
+
+
+def all_to_rfc7946(outlines: NDArray[np.object_], georef: Georeference) -> NDArray[np.object_]:
+    """The same for many outlines (n,) at once; only those at 180 degrees, at a pole or off the Earth are looked at one by one."""
     if georef.is_pixel_space:
-        return _right_handed(outline)
-    placed = _finite_part(georef.geometry_lonlat(outline, STEP_PX))
-    if placed is None:
-        return None
-    split = shapely.union_all([_split(polygon) for polygon in polygons_of(placed)])
-    rounded = shapely.set_precision(split, GRID_DEGREES)
-    return _right_handed(rounded if not rounded.is_empty else split)
+        return _right_handed(outlines)
+    placed = shapely.segmentize(outlines, step_px(georef))
+    points, owner = shapely.get_coordinates(placed, return_index=True)
+    lonlat = np.column_stack(georef.lonlat(points[:, 0], points[:, 1]))
+    odd = np.zeros(len(outlines), bool)
+    odd[owner[_is_odd(lonlat, owner)]] = True
+    placed[~odd] = _unbroken(shapely.set_coordinates(placed[~odd], lonlat[~odd[owner]]))
+    placed[odd] = [around_the_globe(outline, georef, step_px(georef)) for outline in outlines[odd]]
+    return _right_handed(_rounded(placed))
+
+
+def step_px(georef: Georeference) -> float:
+    """Longest straight piece of an edge; shorter where a pixel is so wide that the piece would bend, or lead half around the Earth."""
+    a, b, _, d, e, _ = georef.transform[:6]
+    side = max(map(abs, (a, b, d, e)))
+    if georef.crs is None or not side:
+        return STEP_PX
+    if georef.crs.is_geographic:
+        return min(STEP_PX, TURN_DEGREES / side)
+    metres: float = side * georef.crs.axis_info[0].unit_conversion_factor
+    halvings = math.ceil(math.log2(max(1.0, STEP_PX * math.sqrt(metres) / BENT_PX)))  # so that edges of tiles and scenes are cut alike
+    return float(STEP_PX / 2**halvings)
 
 
 def ground_area_m2(outline: BaseGeometry, georef: Georeference) -> float | None:
@@ -67,19 +91,29 @@ def polygons_of(geometry: BaseGeometry) -> list[Polygon]:
     return [part for part in shapely.get_parts(geometry) if isinstance(part, Polygon)] if not isinstance(geometry, Polygon) else [geometry]
 
 
-def _split(polygon: Polygon) -> BaseGeometry:
-    """Cut a polygon whose longitudes may run beyond 180 degrees."""
-    west, _, east, _ = polygon.bounds
-    if west >= -180.0 and east <= 180.0:
-        return polygon
-    wrapped = shapely.transform(polygon, _wrap)
-    fixed: Polygon | MultiPolygon = antimeridian.fix_polygon(wrapped, fix_winding=True)
-    return fixed
+def _is_odd(lonlat: NDArray[np.float64], owner: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Points (n,) that are beyond 180 degrees, at a pole, off the Earth, or followed by a leap in longitude."""
+    with np.errstate(invalid="ignore"):
+        leap = (np.abs(np.diff(lonlat[:, 0])) > TURN_DEGREES) & (np.diff(owner) == 0)
+    known = (np.abs(lonlat[:, 0]) <= 180.0) & (np.abs(lonlat[:, 1]) < POLE_DEGREES)
+    known[:-1] &= ~leap
+    return np.logical_not(known)
 
 
-def _wrap(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    lon = points[:, 0]
-    return np.column_stack([np.where(np.abs(lon) > 180.0, (lon + 180.0) % 360.0 - 180.0, lon), points[:, 1]])
+def _rounded(placed: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Coordinates with seven decimals, where a geometry is large enough for them; what they would break is noded anew."""
+    rounded = shapely.transform(placed, lambda points: points.round(7) + 0.0)
+    whole = shapely.is_valid(rounded) | shapely.is_missing(placed)
+    rounded[whole] = shapely.remove_repeated_points(rounded[whole])
+    rounded[~whole] = shapely.set_precision(placed[~whole], GRID_DEGREES)
+    return np.where(shapely.is_empty(rounded), placed, rounded)
+
+
+def _unbroken(placed: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Parts of one outline that share more than corners once they are placed, joined."""
+    several = shapely.get_num_geometries(placed) > 1
+    placed[several] = [shapely.union_all(shapely.get_parts(shape)) for shape in placed[several]]
+    return placed
 
 
 def _finite_part(geometry: BaseGeometry) -> BaseGeometry | None:
@@ -91,7 +125,8 @@ def _finite_part(geometry: BaseGeometry) -> BaseGeometry | None:
     return shapely.union_all(parts) if parts else None
 
 
-def _right_handed(geometry: BaseGeometry) -> BaseGeometry:
-    """Only polygons, exteriors counter-clockwise, in the smallest type that holds them."""
-    parts = [shapely.orient_polygons(polygon) for polygon in polygons_of(geometry)]
-    return parts[0] if len(parts) == 1 else MultiPolygon(parts)
+def _right_handed(placed: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Exteriors counter-clockwise, in the smallest type that holds them."""
+    turned = shapely.orient_polygons(placed)
+    one = (shapely.get_type_id(turned) == shapely.GeometryType.MULTIPOLYGON) & (shapely.get_num_geometries(turned) == 1)
+    return np.where(one, shapely.get_geometry(turned, 0), turned)

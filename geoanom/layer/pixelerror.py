@@ -79,3 +79,26 @@ class PixelErrorWriter:
         height = min(len(self._strip), self._grid.height - top)
         self._dst.write(self._strip[:height], 1, window=RioWindow(0, top, self._grid.width, height))
         self._strip, self._row = self._blank(), self._row + self._step
+
+
+class WindowWriter:
+    """Writes a map of every pixel, window by window, in any order; what is never written is NaN."""
+
+    def __init__(self, path: Path, height: int, width: int) -> None:
+        """Create the file."""
+        self._dst = rasterio.open(
+            path, "w", driver="GTiff", dtype="float32", count=1, height=height, width=width, nodata=np.nan, BIGTIFF="IF_SAFER"
+        )
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        """Close."""
+        self._dst.close()
+
+    def write(self, window: Window, values: NDArray[np.floating]) -> None:
+        """Values (row, col) of a window inside the map."""
+        place = RioWindow(window.col_off, window.row_off, window.width, window.height)
+        self._dst.write(values.astype(np.float32), 1, window=place)

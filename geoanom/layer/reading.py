@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-from functools import partial
+from functools import cache, partial
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +22,10 @@ from geoanom.layer.features import Feature, Features, footprints_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from numpy.typing import NDArray
+
+    Stream = Callable[[], Iterator[Feature]]
 
 BATCH_ROWS = 4096
 HEAD = '{"type":"FeatureCollection"'
@@ -88,7 +93,8 @@ def _by_gdal(path: Path) -> Features:
     info = pyogrio.read_info(path, layer=layer)
     about = (info.get("layer_metadata") or {}).get("geoanom")
     in_pixels = info["crs"] is None
-    return _of(json.loads(about) if about else {}, partial(_arrow_rows, path, layer), in_pixels=in_pixels)
+    tiles = partial(_arrow_rows, path, "tiles") if "tiles" in layers and layer != "tiles" else None
+    return _of(json.loads(about) if about else {}, partial(_arrow_rows, path, layer), in_pixels=in_pixels, tiles=tiles)
 
 
 def _arrow_rows(path: Path, layer: str) -> Iterator[Feature]:
@@ -113,16 +119,18 @@ def _parquet_rows(path: Path, geometry: str) -> Iterator[Feature]:
 
 
 def _rows(batch: pa.RecordBatch, geometry: str, skipped: set[str]) -> Iterator[Feature]:
-    shapes = shapely.from_wkb(np.array(batch.column(geometry).to_pylist(), object))
+    shapes = _single(shapely.from_wkb(np.array(batch.column(geometry).to_pylist(), object)))
     names = [name for name in batch.schema.names if name != geometry and name not in skipped]
-    columns = {name: [_typed(name, value) for value in batch.column(name).to_pylist()] for name in names}
-    for i, found in enumerate(shapes):
-        yield Feature(_single(found), {name: column[i] for name, column in columns.items()})
+    columns = [list(map(_reader_of(name), batch.column(name).to_pylist())) for name in names]
+    records = zip(*columns, strict=True) if columns else repeat(())
+    for found, values in zip(shapes, records, strict=False):
+        yield Feature(found, dict(zip(names, values, strict=True)))
 
 
-def _single(geometry: Any) -> Any:
-    """A multipolygon of one as a polygon."""
-    return geometry.geoms[0] if isinstance(geometry, shapely.MultiPolygon) and len(geometry.geoms) == 1 else geometry
+def _single(shapes: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Multipolygons of one as polygons."""
+    one = (shapely.get_type_id(shapes) == shapely.GeometryType.MULTIPOLYGON) & (shapely.get_num_geometries(shapes) == 1)
+    return np.where(one, shapely.get_geometry(shapes, 0), shapes)
 
 
 def _csv(path: Path) -> Features:
@@ -132,23 +140,25 @@ def _csv(path: Path) -> Features:
 def _csv_rows(path: Path) -> Iterator[Feature]:
     with path.open(encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            properties = {name: _typed(name, text) for name, text in row.items()}
+            properties = {name: _reader_of(name)(text) if text else None for name, text in row.items()}
             lon, lat = properties.get("lon"), properties.get("lat")
             yield Feature(None if lon is None or lat is None else shapely.Point(lon, lat), properties)
 
 
-def _typed(name: str, value: Any) -> Any:
-    """A value in the type that its column has, whatever a format made of it."""
+@cache
+def _reader_of(name: str) -> Callable[[Any], Any]:
+    """What turns the values of a column into its type, whatever a format made of them; text stays as it is."""
     kind = type_of(name)
-    if value is None or value == "":
-        return None
-    return int(value) if pa.types.is_integer(kind) else float(value) if pa.types.is_floating(kind) else value
+    if pa.types.is_string(kind):
+        return lambda value: value
+    number = int if pa.types.is_integer(kind) else float
+    return lambda value: None if value is None or value == "" else number(value)
 
 
-def _of(provenance: dict[str, Any], stream: Callable[[], Iterator[Feature]], *, in_pixels: bool | None = None) -> Features:
+def _of(provenance: dict[str, Any], stream: Stream, *, in_pixels: bool | None = None, tiles: Stream | None = None) -> Features:
     entries = provenance.get("scenes", [])
     pixels = any(entry.get("coordinates") == "pixel" for entry in entries) if in_pixels is None else in_pixels
-    return Features(provenance=provenance, in_pixels=pixels, stream=stream, scenes=footprints_of(provenance))
+    return Features(provenance=provenance, in_pixels=pixels, stream=stream, scenes=footprints_of(provenance), tiles=tiles)
 
 
 READERS: dict[str, Callable[[Path], Features]] = {

@@ -61,6 +61,8 @@ class ScoreMap:
     """(n, d)."""
     normal_tiles: NormalTiles | None = None
     """What the embeddings are compared with."""
+    direction: NDArray[np.str_] | None = None
+    """(n,) appeared, vanished or altered, where two dates are compared; unusual then means unlike before."""
 
     @property
     def detail(self) -> PixelErrors | WindowMap | None:

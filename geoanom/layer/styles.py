@@ -1,4 +1,4 @@
-"""How anomalies look in a GIS: QML for QGIS, SLD for servers, both from the same levels and colours."""
+"""How layers look in a GIS: QML for QGIS, SLD for servers, both from the same levels and colours."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ from contextlib import closing
 from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
+from geoanom.layer import qgis_raster, qgis_vector
 from geoanom.layer.atomic import atomic_file
+from geoanom.layer.qgis_xml import clean
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
-COLOURS = {"high": "#e8112d", "medium": "#ffb000", "low": "#00bcd4"}
-"""Level to outline; told apart also by those who see no red."""
-WIDTH_MM = 0.6
+COLOURS = qgis_vector.COLOURS
+"""Level to outline."""
+RASTERS = (".tif", ".tiff")
+"""Suffixes of heatmaps."""
+ABOUT = {"anomalies": "levels of anomalies", "tiles": "tiles by score", "scenes": "edges of scenes"}
 TABLE = """
 CREATE TABLE IF NOT EXISTS layer_styles (
   id INTEGER PRIMARY KEY AUTOINCREMENT, f_table_catalog TEXT(256), f_table_schema TEXT(256), f_table_name TEXT(256),
@@ -23,73 +28,72 @@ CREATE TABLE IF NOT EXISTS layer_styles (
 """
 
 
-def qml() -> str:
-    """A QGIS style with an outline for each level."""
-    categories = "".join(f'<category value="{level}" label="{level}" symbol="{n}" render="true"/>' for n, level in enumerate(COLOURS))
-    symbols = "".join(_qml_symbol(n, colour) for n, colour in enumerate(COLOURS.values()))
-    return (
-        '<!DOCTYPE qgis PUBLIC "http://mrcc.com/qgis.dtd" "SYSTEM">\n<qgis version="3.28" styleCategories="Symbology|MapTips">'
-        f'<renderer-v2 type="categorizedSymbol" attr="level" symbollevels="0"><categories>{categories}</categories>'
-        f"<symbols>{symbols}</symbols></renderer-v2>"
-        f"<mapTip>{escape('<b>#[% rank %] [% level %]</b><br>[% reason %]')}</mapTip></qgis>\n"
-    )
+def qml(layer: str = "anomalies", fields: Sequence[str] | None = None) -> str:
+    """A QGIS style for the layer ``anomalies`` (an outline for each level), ``tiles`` or ``scenes``; `fields` are its columns."""
+    return qgis_vector.qml(layer, fields)
 
 
-def _qml_symbol(n: int, colour: str) -> str:
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
-    options = {
-        "color": f"{red},{green},{blue},40",
-        "style": "solid",
-        "outline_color": f"{red},{green},{blue},255",
-        "outline_style": "solid",
-        "outline_width": f"{WIDTH_MM}",
-        "outline_width_unit": "MM",
-        "joinstyle": "miter",
-    }
-    told = "".join(f'<Option type="QString" name="{name}" value="{value}"/>' for name, value in options.items())
-    fill = f'<layer class="SimpleFill" enabled="1" pass="0"><Option type="Map">{told}</Option></layer>'
-    return f'<symbol type="fill" name="{n}" alpha="1">{fill}</symbol>'
-
-
-def sld(name: str = "anomalies") -> str:
-    """A style by the Styled Layer Descriptor 1.0.0 standard (OGC 02-070) with an outline for each level."""
-    rules = "".join(_sld_rule(level, colour) for level, colour in COLOURS.items())
+def sld(name: str = "anomalies", layer: str = "anomalies") -> str:
+    """A style by the Styled Layer Descriptor 1.0.0 standard (OGC 02-070) for what a layer holds, under a name."""
+    rules = {
+        "anomalies": "".join(_rule(level, colour, _equal(level), 0.15, 2.0) for level, colour in COLOURS.items()),
+        "tiles": "".join(_rule(level, COLOURS[level], _between(*limits), 0.2, 0.3) for level, limits in qgis_vector.RANGES.items()),
+        "scenes": _rule("scene", qgis_vector.EDGE, "", 0.0, 1.0),
+    }[layer]
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n<StyledLayerDescriptor version="1.0.0" xmlns="http://www.opengis.net/sld" '
-        f'xmlns:ogc="http://www.opengis.net/ogc"><NamedLayer><Name>{escape(name)}</Name><UserStyle><Title>geoanom</Title>'
+        f'xmlns:ogc="http://www.opengis.net/ogc"><NamedLayer><Name>{escape(clean(name))}</Name><UserStyle><Title>geoanom</Title>'
         f"<FeatureTypeStyle>{rules}</FeatureTypeStyle></UserStyle></NamedLayer></StyledLayerDescriptor>\n"
     )
 
 
-def _sld_rule(level: str, colour: str) -> str:
-    return (
-        f"<Rule><Name>{level}</Name><ogc:Filter><ogc:PropertyIsEqualTo><ogc:PropertyName>level</ogc:PropertyName>"
-        f"<ogc:Literal>{level}</ogc:Literal></ogc:PropertyIsEqualTo></ogc:Filter><PolygonSymbolizer>"
-        f'<Fill><CssParameter name="fill">{colour}</CssParameter><CssParameter name="fill-opacity">0.15</CssParameter></Fill>'
-        f'<Stroke><CssParameter name="stroke">{colour}</CssParameter><CssParameter name="stroke-width">2</CssParameter></Stroke>'
-        "</PolygonSymbolizer></Rule>"
+def _rule(name: str, colour: str, condition: str, fill_opacity: float, width_px: float) -> str:
+    wanted = f"<ogc:Filter>{condition}</ogc:Filter>" if condition else ""
+    inside = f"<Fill>{_parameter('fill', colour)}{_parameter('fill-opacity', f'{fill_opacity:g}')}</Fill>" if fill_opacity else ""
+    edge = f"<Stroke>{_parameter('stroke', colour)}{_parameter('stroke-width', f'{width_px:g}')}</Stroke>"
+    return f"<Rule><Name>{name}</Name>{wanted}<PolygonSymbolizer>{inside}{edge}</PolygonSymbolizer></Rule>"
+
+
+def _parameter(name: str, value: str) -> str:
+    return f'<CssParameter name="{name}">{value}</CssParameter>'
+
+
+def _equal(level: str) -> str:
+    literal = f"<ogc:PropertyName>level</ogc:PropertyName><ogc:Literal>{level}</ogc:Literal>"
+    return f"<ogc:PropertyIsEqualTo>{literal}</ogc:PropertyIsEqualTo>"
+
+
+def _between(lower: float, upper: float) -> str:
+    limits = (
+        f"<ogc:{end}Boundary><ogc:Literal>{value:g}</ogc:Literal></ogc:{end}Boundary>"
+        for end, value in (("Lower", lower), ("Upper", upper))
     )
+    return f"<ogc:PropertyIsBetween><ogc:PropertyName>score</ogc:PropertyName>{''.join(limits)}</ogc:PropertyIsBetween>"
 
 
 def add_style(gpkg: Path, layer: str) -> None:
-    """Embed the style in a GeoPackage as the layer's default, where QGIS looks for it."""
+    """Embed the style in a GeoPackage as the default of its layer ``anomalies``, ``tiles`` or ``scenes``, where QGIS looks for it."""
     with closing(sqlite3.connect(gpkg)) as connection, connection:
         connection.execute(TABLE)
+        column = "SELECT column_name FROM gpkg_geometry_columns WHERE table_name = ?"
+        (geometry,) = connection.execute(column, (layer,)).fetchone()  # QGIS takes a style only for the very column
+        fields = [name for (name,) in connection.execute("SELECT name FROM pragma_table_info(?)", (layer,))]
         connection.execute(
             "INSERT INTO layer_styles (f_table_catalog, f_table_schema, f_table_name, f_geometry_column, styleName, styleQML, styleSLD, "
-            "useAsDefault, description, owner) VALUES ('', '', ?, 'geometry', 'geoanom', ?, ?, 1, 'levels of anomalies', '')",
-            (layer, qml(), sld(layer)),
+            "useAsDefault, description, owner) VALUES ('', '', ?, ?, 'geoanom', ?, ?, 1, ?, '')",
+            (layer, geometry, qml(layer, fields), sld(layer, layer), ABOUT[layer]),
         )
         registered = "INSERT OR IGNORE INTO gpkg_contents (table_name, data_type, identifier, last_change) VALUES (?, 'attributes', ?, ?)"
         connection.execute(registered, ("layer_styles", "layer_styles", "1970-01-01T00:00:00.000Z"))
 
 
 def write_styles(path: Path) -> None:
-    """Write ``.qml`` and ``.sld`` beside a layer, under its name, where QGIS and servers look for them.
+    """Write ``.qml`` and ``.sld`` beside a layer or a heatmap, under its name, where QGIS and servers look for them.
 
     Raises:
         OutputError: they could not be written.
     """
-    for suffix, text in ((".qml", qml()), (".sld", sld(path.stem))):
+    styles = (qgis_raster.qml(), qgis_raster.sld(clean(path.stem))) if path.suffix.lower() in RASTERS else (qml(), sld(path.stem))
+    for suffix, text in zip((".qml", ".sld"), styles, strict=True):
         with atomic_file(path.with_suffix(suffix)) as temporary:
             temporary.write_text(text, "utf-8")

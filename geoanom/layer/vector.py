@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -24,7 +25,7 @@ EPOCH = "1970-01-01T00:00:00Z"
 
 
 def write_gpkg(features: Features, path: Path, more: Mapping[str, Features] | None = None) -> None:
-    """Write a GeoPackage 1.3 with the layers ``anomalies`` and ``scenes``, an embedded style, and more layers by name.
+    """Write a GeoPackage 1.3 with the styled layers ``anomalies``, ``tiles`` and ``scenes``, as far as they are known, and more layers.
 
     Raises:
         OutputError: it could not be written, or does not read back.
@@ -33,11 +34,19 @@ def write_gpkg(features: Features, path: Path, more: Mapping[str, Features] | No
     with atomic_file(path) as temporary:
         about = {"geoanom": json.dumps(dict(features.provenance), ensure_ascii=False)}
         _write(features, temporary, path, "GPKG", layer="anomalies", layer_metadata=about, dataset_options={"VERSION": "1.3"})
-        footprints = Features(provenance={}, in_pixels=features.in_pixels, stream=lambda: iter(features.scenes))
-        others = {**({"scenes": footprints} if features.scenes else {}), **(more or {})}
-        for name, other in others.items():
+        beside = _beside(features)
+        for name, other in {**beside, **(more or {})}.items():
             _write(other, temporary, path, "GPKG", layer=name, append=True)
-        add_style(temporary, "anomalies")
+        for name in ("anomalies", *beside):
+            add_style(temporary, name)
+
+
+def _beside(features: Features) -> dict[str, Features]:
+    """The layers that a layer of anomalies brings along, by name."""
+    layer = partial(Features, provenance={}, in_pixels=features.in_pixels)
+    tiles = {} if features.tiles is None else {"tiles": layer(stream=features.tiles)}
+    scenes = {"scenes": layer(stream=lambda: iter(features.scenes))} if features.scenes else {}
+    return tiles | scenes
 
 
 def write_fgb(features: Features, path: Path) -> None:
@@ -51,7 +60,7 @@ def write_fgb(features: Features, path: Path) -> None:
 
 
 def write_kml(features: Features, path: Path) -> None:
-    """Write a KML (OGC 12-007r2), for globes.
+    """Write a KML (OGC 12-007r2), for globes; unlike the other formats it is held in memory, some 16 KB an anomaly.
 
     Raises:
         InputError: the layer is in pixels.

@@ -11,7 +11,7 @@ import numpy as np
 import rasterio
 from rasterio.enums import ColorInterp
 
-from geoanom.errors import SceneError
+from geoanom.errors import SceneError, one_line
 from geoanom.raster.scene import Band, Scene
 from geoanom.sources.bands import band_numbers, usable_bands
 from geoanom.sources.checks import FileState, check_header, check_local_path, check_side_files, sha256_of, survey_blocks
@@ -91,7 +91,7 @@ def _local_file(src: rasterio.DatasetReader, path: Path, state: FileState, uri: 
     states = {path: state, **{other: FileState.of(other) for other in beside}}
     return RasterFile(
         uri=uri,
-        name=path.name,
+        name=one_line(path.name),
         path=path,
         driver=src.driver,
         size_bytes=state.size,

@@ -217,10 +217,17 @@ def _with_bands(
 
 
 def datetime_of(item: dict[str, Any]) -> str | None:
-    """When an item was taken, or begun, in ISO 8601."""
+    """When an item was taken, or begun, in ISO 8601; a range of more than a year says nothing."""
     stated = item.get("properties")
-    moment = (stated.get("datetime") or stated.get("start_datetime")) if isinstance(stated, dict) else None
+    moment = (stated.get("datetime") or _start_of(stated)) if isinstance(stated, dict) else None
     return acquisition_datetime({"ACQUISITION_DATETIME": str(moment)}, "") if moment else None
+
+
+def _start_of(stated: dict[str, Any]) -> Any:
+    start, end = (acquisition_datetime({"ACQUISITION_DATETIME": str(stated.get(name))}, "") for name in ("start_datetime", "end_datetime"))
+    if start and end and int(end[:4]) - int(start[:4]) > 1:
+        return None
+    return stated.get("start_datetime")
 
 
 def asset_targets(uri: str, config: Config) -> list[str]:

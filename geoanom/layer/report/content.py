@@ -32,6 +32,10 @@ LONGEST_TEXT = 400
 """Characters of a property that are shown."""
 MOST_PROPERTIES = 80
 MOST_SCENES = 100
+TOLD = ("name", "datetime", "digest", "tiles_scored", "tiles_masked", "warnings")
+"""What is told of a scene, besides its size and its CRS."""
+LONGEST_NAME = 40
+"""Characters of the name of a CRS."""
 NEAR = re.compile(r"(?P<scene>.+?):(?P<row>\d{1,7}):(?P<col>\d{1,7})@(?P<distance>[-+.\deE]+)(?:; |$)")
 
 
@@ -138,8 +142,15 @@ def _provenance(told: Mapping[str, Any]) -> dict[str, Any]:
     facts = {str(name)[:80]: _shown(value) for name, value in told.items() if name not in ("scenes", "threshold")}
     rule = told.get("threshold")
     threshold = {str(name): _shown(value) for name, value in rule.items()} if isinstance(rule, dict) else {}
-    scenes = [{str(name)[:80]: _shown(value) for name, value in entry.items()} for entry in entries[:MOST_SCENES]]
+    scenes = [_scene_told(entry) for entry in entries[:MOST_SCENES]]
     return {"facts": facts, "threshold": threshold, "scenes": scenes, "n_scenes": len(entries)}
+
+
+def _scene_told(entry: Mapping[str, Any]) -> dict[str, Any]:
+    shape, crs = entry.get("shape"), entry.get("crs")
+    size = " \N{MULTIPLICATION SIGN} ".join(map(str, reversed(shape))) + " pixels" if isinstance(shape, list) and len(shape) == 2 else None
+    named = crs if isinstance(crs, str) and len(crs) <= LONGEST_NAME else None  # WKT is nothing to read
+    return {name: _shown(entry.get(name)) for name in TOLD} | {"size": _shown(size), "crs": named}
 
 
 def _notes(features: Features, chosen: Chosen, scene: Scene | None, name: str | None, size: int | None) -> list[str]:

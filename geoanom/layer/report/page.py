@@ -1,4 +1,18 @@
-"""The page: one HTML file without a link to anything, in which no value of the layer can run."""
+"""The page: one HTML file without a link to anything, in which no value of the layer can run.
+
+Verdicts leave the page as a file of labels and come into another reader's page of the same layer by it. As JSON, which is the contract
+for everything else that reads labels, it is one object in UTF-8::
+
+    {"geoanom_labels": 1, "model_id": "fd1f9ce12780",
+     "labels": [{"anomaly_id": "...", "verdict": "confirmed", "lon": -75.6, "lat": 37.6, "scene": "a.tif"}]}
+
+``geoanom_labels`` is the version of the format and ``model_id`` the layer's, or null where the layer does not tell it. A label has the
+``anomaly_id`` of the layer's feature and the ``verdict`` ``confirmed`` or ``dismissed`` (``open``, which the page does not write, takes a
+verdict back); ``lon``, ``lat`` (degrees, WGS 84) and ``scene`` are for people and may be null. Of several labels of one anomaly the last
+one holds. A reader leaves out names that it does not know, and anomalies that it does not know, which it counts; it refuses a file of
+another version, of another model, or without a known anomaly. As CSV (RFC 4180, UTF-8, CRLF) the same five columns stand under their
+names, without version and model, and a text that a spreadsheet would take for a formula begins with ``'``.
+"""
 
 from __future__ import annotations
 

@@ -253,6 +253,8 @@ const drawAbout = () => {
       { class: "scene-entry" },
       el("b", {}, cleared(scene.name) || "unnamed"),
       scene.datetime ? ` · ${scene.datetime}` : null,
+      scene.size ? ` · ${scene.size}` : null,
+      scene.crs ? ` · ${scene.crs}` : null,
       isNumber(scene.tiles_scored)
         ? el(
             "span",

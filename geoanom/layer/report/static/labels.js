@@ -64,13 +64,13 @@ const jsonLabels = (text) => {
   const theirs = typeof tree.model_id === "string" ? cleared(tree.model_id) : "";
   if (theirs && modelId && theirs !== modelId)
     throw new Refusal(`it belongs to another layer: its model is ${clipped(theirs, 24)}, and this one is of ${clipped(modelId, 24)}`);
-  return tree.labels.map((label) => ({ key: label?.anomaly_id, verdict: label?.verdict, keyOf: (item) => item.id }));
+  return { given: tree.labels.map((label) => [label?.anomaly_id, label?.verdict]), keyOf: (item) => item.id };
 };
 const csvLabels = (text) => {
   const [head = [], ...rows] = csvRows(text);
-  const [key, verdict] = ["anomaly_id", "verdict"].map((name) => head.indexOf(name));
-  if (key < 0 || verdict < 0) throw new Refusal(NO_LABELS);
-  return rows.map((row) => ({ key: row[key], verdict: row[verdict], keyOf: (item) => guarded(item.id) }));
+  const [id, verdict] = ["anomaly_id", "verdict"].map((name) => head.indexOf(name));
+  if (id < 0 || verdict < 0) throw new Refusal(NO_LABELS);
+  return { given: rows.map((row) => [row[id], row[verdict]]), keyOf: (item) => guarded(item.id) };
 };
 // RFC 4180: quotes are doubled inside quotes, and a quoted cell may have several lines.
 const csvRows = (text) => {
@@ -84,17 +84,15 @@ const csvRows = (text) => {
   if (end < text.length) throw new Refusal("it is cut off or damaged");
   return rows.filter((row) => row.some(Boolean));
 };
-const takeIn = (given) => {
+const isText = (value) => typeof value === "string" && value !== "";
+const takeIn = ({ given, keyOf }) => {
   const places = new Map();
-  const placesOf = (keyOf) => {
-    if (!places.size) for (const item of items) if (item.id) places.set(keyOf(item), [...(places.get(keyOf(item)) || []), item.index]);
-    return places;
-  };
+  for (const item of items) if (item.id) places.set(keyOf(item), [...(places.get(keyOf(item)) ?? []), item]);
   const [wanted, count] = [new Map(), { unknown: 0, unread: 0 }];
-  for (const { key, verdict, keyOf } of given) {
-    if (typeof key !== "string" || !key || typeof verdict !== "string" || !Object.hasOwn(WORDS, verdict)) count.unread += 1;
-    else if (!placesOf(keyOf).has(key)) count.unknown += 1;
-    else for (const index of places.get(key)) wanted.set(index, verdict);
+  for (const [id, verdict] of given) {
+    if (!isText(id) || !isText(verdict) || !Object.hasOwn(WORDS, verdict)) count.unread += 1;
+    else if (!places.has(id)) count.unknown += 1;
+    else for (const item of places.get(id)) wanted.set(item.index, verdict);
   }
   if (!given.length) throw new Refusal("it has no labels");
   if (!wanted.size && count.unknown) throw new Refusal("it belongs to another layer: no anomaly that it names is on this page");
@@ -102,9 +100,10 @@ const takeIn = (given) => {
   const changes = [...wanted].filter(([index, verdict]) => items[index].verdict !== verdict);
   const replaced = changes.filter(([index]) => items[index].verdict !== "open").length;
   change(changes);
-  return { ...count, labels: wanted.size, same: wanted.size - changes.length, replaced };
+  drawList();
+  return { ...count, n: wanted.size, same: wanted.size - changes.length, replaced };
 };
-const toldOf = ({ labels: n, same, replaced, unknown, unread }) =>
+const toldOf = ({ n, same, replaced, unknown, unread }) =>
   [
     `${plural(n, "label")} imported`,
     replaced ? `${replaced} in place of another verdict` : null,
@@ -123,7 +122,8 @@ const tell = (text, isBad = false) => {
 const importLabels = async (file) => {
   const name = clipped(cleared(file.name)) || "the file";
   try {
-    tell(`${name}: ${toldOf(takeIn(await labelsIn(file)))}.`);
+    const taken = takeIn(await labelsIn(file));
+    tell(`${name}: ${toldOf(taken)}.${taken.n > taken.same ? " Undo takes it back." : ""}`);
   } catch (error) {
     tell(`${name} was not imported: ${error instanceof Refusal ? error.message : "it cannot be read"}.`, true);
   }

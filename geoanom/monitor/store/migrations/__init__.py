@@ -1,0 +1,1 @@
+"""Steps from one schema of a store to the next."""
