@@ -31,6 +31,7 @@ SUITES = Table(
         "hyperspectral": "geoanom.evaluate.suites.hyperspectral:run",
         "planted": "geoanom.evaluate.suites.planted:run",
         "traps": "geoanom.evaluate.suites.traps:run",
+        "change": "geoanom.evaluate.suites.change:run",
     },
 )
 """Suites by name."""

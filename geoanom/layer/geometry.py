@@ -57,7 +57,7 @@ def all_to_rfc7946(outlines: NDArray[np.object_], georef: Georeference) -> NDArr
 def step_px(georef: Georeference) -> float:
     """Longest straight piece of an edge; shorter where a pixel is so wide that the piece would bend, or lead half around the Earth."""
     a, b, _, d, e, _ = georef.transform[:6]
-    side = max(map(abs, (a, b, d, e)))
+    side = float(max(map(abs, (a, b, d, e))))
     if georef.crs is None or not side:
         return STEP_PX
     if georef.crs.is_geographic:
