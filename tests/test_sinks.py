@@ -130,7 +130,11 @@ def test_every_other_answer_is_a_refusal_or_for_later(site: Receiver, status: in
     assert len(site.posted) == 1  # no redirect is followed
 
 
-@pytest.mark.parametrize(("header", "after_s"), [("120", 120), ("-5", None), ("soon", None), (formatdate(time.time() + 3600), 3600)])
+@pytest.mark.parametrize(
+    ("header", "after_s"),
+    [("120", 120), ("-5", None), ("soon", None), (formatdate(time.time() + 3600), 3600)],
+    ids=["seconds", "negative", "words", "date"],
+)
 def test_a_wish_to_be_left_alone_is_heard(site: Receiver, header: str, after_s: float | None) -> None:
     site.answers, site.headers = [429], {"Retry-After": header}
     with pytest.raises(Retryable) as caught:
