@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
+VECTORS = [suffix for suffix in EXPORTERS.names() if suffix != ".tif"]
 LOOK = Path(__file__).with_name("qgis_look.py")
 PLACES = {
     "mid-latitude": (TRANSFORM, CRS.from_epsg(32618)),
@@ -231,7 +232,7 @@ def loaded(qgis_python: str, tmp_path_factory: pytest.TempPathFactory) -> dict[s
     folder = tmp_path_factory.mktemp("loaded")
     features, made = layer_at("mid-latitude")
     tasks: dict[str, dict[str, Any]] = {}
-    for suffix in EXPORTERS.names():
+    for suffix in VECTORS:
         path = folder / f"as_{suffix[1:]}{suffix}"
         EXPORTERS.load(suffix)(features, path)
         if suffix not in (".gpkg", ".csv"):
@@ -284,11 +285,13 @@ def hostile() -> Features:
     return Features(provenance=provenance, in_pixels=False, stream=lambda: iter(bad), scenes=tuple(scenes))
 
 
-@pytest.mark.parametrize("suffix", EXPORTERS.names())
+@pytest.mark.parametrize("suffix", VECTORS)
 def test_qgis_loads_every_format_with_its_style(suffix: str, loaded: dict[str, Answer]) -> None:
     found = loaded[suffix]["layers"][0]
     if suffix == ".parquet" and not found["valid"]:
-        pytest.skip("this QGIS is built without Parquet")
+        known = subprocess.run(["ogrinfo", "--formats"], capture_output=True, text=True, check=True).stdout
+        assert "Parquet" not in known  # Debian builds QGIS and GDAL without it
+        return
     assert found["valid"]
     written = {f.properties["anomaly_id"]: f.geometry for f in layer_at("mid-latitude")[0].stream()}
     assert found["count"] == len(written)

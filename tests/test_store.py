@@ -8,8 +8,10 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 from contextlib import contextmanager
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,7 +37,6 @@ from geoanom.monitor.values import Cells, Event, Look
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
-    from pathlib import Path
     from random import Random
 
     from geoanom.monitor.values import Outbox
@@ -645,9 +646,22 @@ def test_a_disk_without_space_is_an_error_of_the_output(tmp_path: Path) -> None:
         assert len(store.entries()) == 2
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
-def test_a_file_that_may_not_be_written_is_an_error_of_the_output(tmp_path: Path) -> None:
-    path = tmp_path / "state.sqlite"
+@pytest.fixture
+def nobody() -> Iterator[Path]:
+    """A folder for a test that runs without root's right to write everywhere."""
+    mine = os.geteuid()
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o777)
+        if mine == 0:
+            os.seteuid(65534)
+        try:
+            yield Path(folder)
+        finally:
+            os.seteuid(mine)
+
+
+def test_a_file_that_may_not_be_written_is_an_error_of_the_output(nobody: Path) -> None:
+    path = nobody / "state.sqlite"
     open_store(str(path)).close()
     path.chmod(stat.S_IRUSR)
     with open_store(str(path)) as store, pytest.raises(OutputError, match="readonly"):
