@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import os
 import sqlite3
-import stat
 import subprocess
 import sys
 import tempfile
@@ -646,26 +645,26 @@ def test_a_disk_without_space_is_an_error_of_the_output(tmp_path: Path) -> None:
         assert len(store.entries()) == 2
 
 
-@pytest.fixture
-def nobody() -> Iterator[Path]:
-    """A folder for a test that runs without root's right to write everywhere."""
+@contextmanager
+def without_rights() -> Iterator[None]:
+    """As a user who may not write everywhere, if root runs the tests."""
     mine = os.geteuid()
+    if mine == 0:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(mine)
+
+
+def test_a_file_that_may_not_be_written_is_an_error_of_the_output() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder).chmod(0o777)
-        if mine == 0:
-            os.seteuid(65534)
-        try:
-            yield Path(folder)
-        finally:
-            os.seteuid(mine)
-
-
-def test_a_file_that_may_not_be_written_is_an_error_of_the_output(nobody: Path) -> None:
-    path = nobody / "state.sqlite"
-    open_store(str(path)).close()
-    path.chmod(stat.S_IRUSR)
-    with open_store(str(path)) as store, pytest.raises(OutputError, match="readonly"):
-        store.add_look(LOOKS[0])
+        path = Path(folder) / "state.sqlite"
+        open_store(str(path)).close()
+        path.chmod(0o444)
+        Path(folder).chmod(0o555)
+        with without_rights(), pytest.raises(OutputError, match="readonly"), open_store(str(path)) as store:
+            store.add_look(LOOKS[0])
 
 
 def test_our_own_errors_pass_as_they_are() -> None:
