@@ -113,6 +113,7 @@ REFUSED = [
     ("pixels.geojson out/a.gpkg --qgz", 4, "see it with geoanom report"),
     ("in.geojson out/none/a.gpkg", 5, "create it first"),
     ("in.geojson out/a.gpkg --stac out/none/s", 5, "create it first"),
+    ("old.geojson out/a.gpkg --stac out/s", 4, "does not tell its scenes"),
 ]
 
 
@@ -121,6 +122,7 @@ def test_what_cannot_be_done_is_one_line_and_writes_nothing(
     arguments: str, expected: int, words: str, work: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (work / "link.geojson").symlink_to(work / "in.geojson")
+    (work / "old.geojson").write_text('{"type":"FeatureCollection","features":[]}', "utf-8")
     before = (work / "in.geojson").read_bytes()
     code, err = export(work, capsys, arguments)
     assert (code, err.count("\n")) == (expected, 1), err

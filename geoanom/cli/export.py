@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from geoanom.layer.features import Features
+    from geoanom.layer.stac import StacAssets
     from geoanom.raster.scene import Scene
 
     Given = Mapping[str, str | Path | None]
@@ -29,7 +30,6 @@ INSTEAD = {
     ".shp": "a Shapefile holds ten letters of a name; choose .gpkg",
     ".qgz": "a project is written beside a layer, as in: geoanom export IN OUT.gpkg --qgz",
     ".qgs": "a project is written beside a layer, as in: geoanom export IN OUT.gpkg --qgz",
-    ".tif": "a layer holds outlines; geoanom detect and score write a heatmap with --heatmap",
 }
 """What people ask for that is no layer, and the way to it."""
 
@@ -64,6 +64,10 @@ def export(layer: Path, output: Path, *, styles: bool, qgz: bool, stac: Path | N
 
     features = read_features(layer)
     opened = _project_scene(features, output, given) if qgz else None
+    if stac is not None:
+        from geoanom.layer.stac import check_stac
+
+        check_stac(features, stac, assets=_assets(output, given))
     EXPORTERS.load(suffix)(features, output)
     for path in styled:
         from geoanom.layer.styles import write_styles
@@ -133,11 +137,17 @@ def _write_project(features: Features, output: Path, given: Given, opened: Scene
 
 
 def _write_stac(features: Features, output: Path, folder: Path, given: Given) -> None:
-    from geoanom.layer.stac import StacAssets, write_stac
+    from geoanom.layer.stac import write_stac
+
+    write_stac(features, folder, assets=_assets(output, given))
+
+
+def _assets(output: Path, given: Given) -> StacAssets:
+    from geoanom.layer.stac import StacAssets
 
     scene = None if given["scene"] is None else str(given["scene"])
     paths = {name: _path(given[name]) for name in ("heatmap", "model", "report")}
-    write_stac(features, folder, assets=StacAssets(layers=(output,), scene=scene, **paths))
+    return StacAssets(layers=(output,), scene=scene, **paths)
 
 
 def _path(named: str | Path | None) -> Path | None:

@@ -102,6 +102,18 @@ def write_stac(features: Features, folder: Path, *, assets: StacAssets) -> int:
     return len(items)
 
 
+def check_stac(features: Features, folder: Path, *, assets: StacAssets) -> None:
+    """Refuse what `write_stac` could not write, before the layers that it points to are written.
+
+    Raises:
+        InputError: the layer does not tell its scenes, or has several where an asset shows one.
+        OutputError: the folder holds something else.
+    """
+    entries, _ = _scenes(features, assets.layers[0] if assets.layers else folder)
+    _check_single(assets, entries)
+    _check_replaceable(folder)
+
+
 def _scenes(features: Features, source: Path) -> tuple[list[Mapping[str, Any]], list[dict[str, Any]]]:
     """What the layer tells of its scenes, and their grids."""
     entries = list(features.provenance.get("scenes", ()))
