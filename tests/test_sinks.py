@@ -132,11 +132,11 @@ def test_every_other_answer_is_a_refusal_or_for_later(site: Receiver, status: in
 
 @pytest.mark.parametrize(
     ("header", "after_s"),
-    [("120", 120), ("-5", None), ("soon", None), (formatdate(time.time() + 3600), 3600)],
-    ids=["seconds", "negative", "words", "date"],
+    [("120", 120), ("-5", None), ("soon", None), ("in an hour", 3600)],
 )
 def test_a_wish_to_be_left_alone_is_heard(site: Receiver, header: str, after_s: float | None) -> None:
-    site.answers, site.headers = [429], {"Retry-After": header}
+    told = formatdate(time.time() + 3600) if header == "in an hour" else header
+    site.answers, site.headers = [429], {"Retry-After": told}
     with pytest.raises(Retryable) as caught:
         webhook(site.url).send(event("e1"))
     assert caught.value.after_s == (after_s if after_s is None else pytest.approx(after_s, abs=30))
