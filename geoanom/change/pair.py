@@ -60,7 +60,7 @@ def paired(before: Scene, after: Scene, config: Config) -> Pair:
     """
     _check_bands(before, after)
     _check_pixels(before, after)
-    resampling = config.sources.resampling
+    resampling = config.change.resampling
     aligned = regridded(after, before.georef, before.height, before.width, resampling)
     shift = estimate_shift(before, aligned, config) if config.change.max_shift_px else NONE
     if shift.length_px >= LEAST_SHIFT_PX:

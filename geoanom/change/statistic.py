@@ -10,7 +10,7 @@ from scipy.ndimage import gaussian_filter
 
 from geoanom.change.decades import Rarity, fit_rarity
 from geoanom.change.members import MEMBERS, fit_measures
-from geoanom.errors import SceneError
+from geoanom.errors import ConfigError, SceneError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -59,12 +59,12 @@ class ChangeStatistic:
 
     def maps(self, block: PairBlock) -> ChangeMaps:
         """The maps of a block's middle."""
-        lengths = self.measures.lengths(block)
-        members = {name: self._decades(name, lengths[name], block) for name in MEMBERS}
+        lengths, smooth = self.measures.lengths(block), Smoother(block.valid)
+        members = {name: self._decades(name, lengths[name], block, smooth) for name in MEMBERS}
         total = sum(self.weights.values())
         combined = sum(self.weights[name] * members[name] for name in MEMBERS) / total
         valid = block.valid[block.middle]
-        first, second = (rarity(part) for rarity, part in zip(self.oddness, standing_out(block, self.measures.light), strict=True))
+        first, second = (rarity(part) for rarity, part in zip(self.oddness, standing_out(block, smooth, self.measures.light), strict=True))
         return ChangeMaps(
             combined=np.where(valid, combined, np.nan),
             members=members,
@@ -73,27 +73,40 @@ class ChangeStatistic:
             valid=valid,
         )
 
-    def _decades(self, name: str, length: NDArray[np.float64], block: PairBlock) -> NDArray[np.float64]:
-        found = [self.rarity[name, scale](smoothed(length, block.valid, scale)[block.middle]) for scale in self.scales_px]
+    def _decades(self, name: str, length: NDArray[np.float64], block: PairBlock, smooth: Smoother) -> NDArray[np.float64]:
+        found = [self.rarity[name, scale](smooth(length, scale)[block.middle]) for scale in self.scales_px]
         return np.asarray(np.mean(found, axis=0))
 
 
-def smoothed(values: NDArray[np.float64], valid: NDArray[np.bool_], scale_px: float) -> NDArray[np.float64]:
-    """Values (row, col) averaged by a Gaussian over what is valid."""
-    weight = gaussian_filter(valid.astype(np.float64), scale_px, truncate=TRUNCATED)
-    total = gaussian_filter(np.where(valid, values, 0.0), scale_px, truncate=TRUNCATED)
-    return np.asarray(total / np.maximum(weight, 1e-12))
+class Smoother:
+    """Averages maps (row, col) by Gaussians over what is valid."""
+
+    def __init__(self, valid: NDArray[np.bool_]) -> None:
+        """Take what is valid (row, col)."""
+        self._valid = valid
+        self._weights: dict[float, NDArray[np.float64]] = {}
+
+    def __call__(self, values: NDArray[np.float64], scale_px: float) -> NDArray[np.float64]:
+        """Means (row, col) by a Gaussian of a width."""
+        total = gaussian_filter(np.where(self._valid, values, 0.0), scale_px, truncate=TRUNCATED)
+        return np.asarray(total / self._weight(scale_px))
+
+    def _weight(self, scale_px: float) -> NDArray[np.float64]:
+        if scale_px not in self._weights:
+            weight = gaussian_filter(self._valid.astype(np.float64), scale_px, truncate=TRUNCATED)
+            self._weights[scale_px] = np.maximum(weight, 1e-12)
+        return self._weights[scale_px]
 
 
-def standing_out(block: PairBlock, light: Light) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def standing_out(block: PairBlock, smooth: Smoother, light: Light) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """How much the places (row, col) of a block's middle differ from their surroundings on each date, in the bands' own deviations."""
     found = []
     for values, scale in ((block.before, light.scale), (block.after, light.scale * light.gain)):
         contrast = np.zeros(block.valid.shape)
         for band in values.astype(np.float64) / scale[:, None, None]:
-            mean = smoothed(band, block.valid, 4 * DIRECTION_PX)
+            mean = smooth(band, 4 * DIRECTION_PX)
             contrast += (band - mean) ** 2
-        found.append(np.sqrt(smoothed(contrast, block.valid, DIRECTION_PX))[block.middle])
+        found.append(np.sqrt(smooth(contrast, DIRECTION_PX))[block.middle])
     return found[0], found[1]
 
 
@@ -102,22 +115,23 @@ def fit_statistic(pair: Pair, blocks: Sequence[PairBlock], bands: tuple[int, ...
 
     Raises:
         SceneError: no pixel is usable on both dates.
+        ConfigError: all weights are 0.
     """
     if not blocks:
         raise SceneError(pair.after.uri, "has no usable pixel in common with the earlier scene", "check their footprints and masks")
     settings = config.change
     weights = {name: float(getattr(settings, name)) for name in MEMBERS}
     if sum(weights.values()) == 0:
-        raise SceneError(pair.after.uri, "cannot be compared: all weights of change are 0", "set one of change.spectral and the others")
+        raise ConfigError("change", "gives no measure any weight", f"raise one of {', '.join(f'change.{name}' for name in MEMBERS)}")
     measures = fit_measures(blocks, bands)
     found: dict[tuple[str, float], list[NDArray[np.float64]]] = {}
     odd: tuple[list[NDArray[np.float64]], list[NDArray[np.float64]]] = ([], [])
     for block in blocks:
-        usable = block.valid[block.middle]
+        usable, smooth = block.valid[block.middle], Smoother(block.valid)
         for name, length in measures.lengths(block).items():
             for scale in settings.scales_px:
-                found.setdefault((name, scale), []).append(smoothed(length, block.valid, scale)[block.middle][usable])
-        for kept, part in zip(odd, standing_out(block, measures.light), strict=True):
+                found.setdefault((name, scale), []).append(smooth(length, scale)[block.middle][usable])
+        for kept, part in zip(odd, standing_out(block, smooth, measures.light), strict=True):
             kept.append(part[usable])
     return ChangeStatistic(
         measures=measures,

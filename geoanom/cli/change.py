@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 def change(before: str, after: str, output: Path, **given: Any) -> int:
     """Find what became different from BEFORE to AFTER, and write one anomaly layer.
 
-    AFTER is brought to the grid of BEFORE; a shift between them and another light are removed.
+    AFTER is brought to the grid of BEFORE; a shift between them and the gain and offset of each band are removed. Each change says
+    whether something appeared, vanished or was altered. Nothing is learned but from the two dates themselves.
     """
     config = config_from(given, (before, after))
     from geoanom.pipeline import Outputs

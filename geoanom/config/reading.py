@@ -72,9 +72,10 @@ class Change(Section):
     """How two dates of a place are compared."""
 
     cell_px: Literal[2, 4, 8, 16, 32, 64] = Field(8, description="side of the cells that are called, in pixels")
-    scales_px: tuple[Annotated[float, Field(gt=0.0, le=32.0)], ...] = Field(
+    scales_px: tuple[Annotated[float, Field(gt=0.0, le=8.0)], ...] = Field(
         (1.0, 2.0, 3.0), min_length=1, description="widths of the Gaussians that differences are smoothed with"
     )
+    resampling: Literal["bilinear", "cubic"] = Field("cubic", description="how the later date comes to the grid of the earlier one")
     max_shift_px: float = Field(8.0, ge=0.0, le=64.0, description="largest shift between the dates that is looked for")
     spectral: float = Field(1.0, ge=0.0, description="weight of the length of the difference")
     irmad: float = Field(1.0, ge=0.0, description="weight of the multivariate alteration")
