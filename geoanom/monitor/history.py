@@ -21,6 +21,12 @@ class LifecycleRules:
     """Days with a clear look and no detection since the last one that make it resolved."""
     min_valid_fraction: float = 0.5
     """Mean valid share of an alert's cells below which a look has not seen it."""
+    areas: Mapping[str, LifecycleRules] = field(default_factory=dict)
+    """Those of areas that have rules of their own, by the areas' names."""
+
+    def of(self, area: str) -> LifecycleRules:
+        """The rules that hold in an area."""
+        return self.areas.get(area, self)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,7 +54,7 @@ def advance(history: History, judgement: Judgement, rules: LifecycleRules) -> Hi
         raise ValueError(f"looks are taken in order: {judgement.look.order} after {history.order}")
     standing = {name: place for name, place in history.places.items() if place.alert.status != "resolved"}
     hits = _hits(standing, judgement.detections)
-    seen = [_seen(place, hits.get(name), judgement.look, rules) for name, place in standing.items()]
+    seen = [_seen(place, hits.get(name), judgement.look, rules.of(place.alert.area)) for name, place in standing.items()]
     changed = [place for place in seen if place is not standing[place.alert.alert_id]]
     begun = list(_begun(history, hits.get(None, _Hit()).own, judgement.look, rules))
     return _joined(history, [*changed, *begun], judgement.look)
@@ -149,7 +149,7 @@ def _begun(history: History, detections: Iterable[Detection], look: Look, rules:
     for detection in detections:
         anchor = anchor_of(detection.cells)
         episodes[anchor] += 1
-        yield _first(detection, anchor, episodes[anchor], history.monitor, look=look, rules=rules)
+        yield _first(detection, anchor, episodes[anchor], history.monitor, look=look, rules=rules.of(detection.area))
 
 
 def _first(detection: Detection, anchor: Cell, episode: int, monitor: str, *, look: Look, rules: LifecycleRules) -> Place:

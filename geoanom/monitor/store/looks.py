@@ -66,8 +66,6 @@ class LooksPart(Part):
                 _insert(connection, look)
             elif old.replaced and old.path == look.path:
                 connection.execute(looks.update().filter_by(digest=look.digest).values(replaced=False))
-            else:
-                return _state(old.state)
             for moment in {look.moment, *_replace_at_path(connection, look)}:
                 _settle(connection, moment)
             return _state(connection.execute(sa.select(looks.c.state).filter_by(digest=look.digest)).scalar_one())
@@ -76,7 +74,9 @@ class LooksPart(Part):
         """Would adding this content, found there, change nothing?"""
         with self._db.reading() as connection:
             old = connection.execute(sa.select(looks.c.path, looks.c.replaced).filter_by(digest=digest)).first()
-        return old is not None and not (old.replaced and old.path == path)
+            other = (looks.c.path == path) & (looks.c.digest != digest) & ~looks.c.replaced
+            displaced = connection.execute(sa.select(looks.c.digest).where(other)).first()
+        return old is not None and displaced is None and not (old.replaced and old.path == path)
 
     def entries(self, since: Order | None = None, before: Order | None = None) -> list[LookEntry]:
         """All looks without their cells, in order, the superseded ones included."""
