@@ -38,7 +38,7 @@ SUMMARIES = {
     "score": "Score scenes with a frozen model.",
     "archive": "Score whole archives, resumable, on one machine or a cluster.",
     "change": "Find what became different between two dates.",
-    "monitor": "Watch places: say when something is really there, and when it is gone.",
+    "monitor": "Watch places, and tell once what is really there.",
     "export": "Write a layer in another format.",
     "report": "Write a layer as one page to look at and to review.",
     "evaluate": "Compare a layer or a heatmap with the truth.",

@@ -121,7 +121,7 @@ class Eye:
         known = self._store.facts().get("view")
         if known is not None:
             return View.from_json(known)
-        made = first_view(scene, self._config, self._monitor.rules.cell_px or self.model.config.tiles.step)
+        made = first_view(scene, self._config, self._monitor.rules.cell_px)
         self._store.put_facts(view=made.to_json())
         return made
 

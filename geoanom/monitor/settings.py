@@ -78,7 +78,7 @@ class Rules(Section):
     max_alerts_per_run: int = Field(50, ge=1, description="more new alerts than this are told in one digest")
     min_history: int = Field(4, ge=2, description="looks at a place before anything is news there")
     season: int | None = Field(SEASON_DAYS, ge=1, le=182, description="days about the same day of other years that count as one season")
-    cell_px: int | None = Field(None, ge=1, le=4096, description="side of a remembered cell in pixels; the model's stride when null")
+    cell_px: int | None = Field(None, ge=1, le=4096, description="side of a remembered cell in pixels; 8 or more when null")
 
     @field_validator("season", mode="before")
     @classmethod

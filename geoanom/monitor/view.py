@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from geoanom.config import Config
     from geoanom.raster.scene import Scene
 
-DEFAULT_CELL_PX = 8
+LEAST_CELL_PX = 8
+MOST_CELLS = 250_000
+"""Of a scene, where the side of a cell is not given: what is remembered of each look then takes some 30 MB."""
 STRETCH = (1, 99)
 """Percentiles of the first scene that the network is shown as 0 and 1."""
 SHOWN_BANDS = 3
@@ -75,7 +77,7 @@ def first_view(scene: Scene, config: Config, cell_px: int | None = None) -> View
     Args:
         scene: with a place on the Earth.
         config: how it is read.
-        cell_px: side of a cell in pixels; `DEFAULT_CELL_PX` when None.
+        cell_px: side of a cell in pixels; when None, the smallest power of two from `LEAST_CELL_PX` on that makes at most `MOST_CELLS`.
 
     Raises:
         SceneError: it has no place on the Earth, or no valid pixel.
@@ -83,7 +85,7 @@ def first_view(scene: Scene, config: Config, cell_px: int | None = None) -> View
     from geoanom.layer.quicklook import display_bands
     from geoanom.raster.normalize import QUANTILES, quantile_table
 
-    cell_px = cell_px or DEFAULT_CELL_PX
+    cell_px = cell_px or _usual_cell_px(scene)
     lattice = lattice_of(scene, cell_px)
     shown = tuple(display_bands(scene.bands)[:SHOWN_BANDS])
     table = quantile_table(scene, config)
@@ -96,3 +98,10 @@ def first_view(scene: Scene, config: Config, cell_px: int | None = None) -> View
         low=tuple(map(float, low)),
         high=tuple(map(float, high)),
     )
+
+
+def _usual_cell_px(scene: Scene) -> int:
+    side = LEAST_CELL_PX
+    while scene.height * scene.width > MOST_CELLS * side**2:
+        side *= 2
+    return side

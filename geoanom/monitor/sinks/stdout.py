@@ -1,13 +1,14 @@
-"""One line of JSON for each event."""
+"""One line of JSON for each event, without its pictures."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from geoanom.monitor.sinks.base import Retryable
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from typing import TextIO
 
     from geoanom.monitor.values import Event
@@ -27,6 +28,11 @@ class Stdout:
             Retryable: the stream is closed or full.
         """
         try:
-            print(json.dumps(event.body, separators=(",", ":"), allow_nan=False), file=self._stream, flush=True)
+            print(json.dumps(_without_pictures(event.body), separators=(",", ":"), allow_nan=False), file=self._stream, flush=True)
         except (OSError, ValueError) as error:
             raise Retryable(f"stdout: cannot be written to ({getattr(error, 'strerror', None) or 'it is closed'})") from None
+
+
+def _without_pictures(body: Mapping[str, Any]) -> dict[str, Any]:
+    data = {name: value for name, value in body["data"].items() if not name.startswith("thumbnail_")}
+    return {**body, "data": data}
