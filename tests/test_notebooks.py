@@ -21,6 +21,7 @@ import rasterio
 import shapely
 from conftest import ROOT
 from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError
 from PIL import Image
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 QUICK_START = ROOT / "notebooks" / "01-quickstart.ipynb"
+MONITORING = ROOT / "notebooks" / "02-monitoring.ipynb"
 
 
 def read(path: Path) -> Any:
@@ -51,14 +53,19 @@ def quick_start(small_scene: Path, quick_config: Config, tmp_path_factory: pytes
     shutil.copy(small_scene, project / "data" / "s2_virginia_1024.tif")
     notebook = read(QUICK_START)
     with_parameters(notebook, settings=flat(quick_config.model_dump(mode="json", exclude_defaults=True)))
+    execute(notebook, project)
+    return notebook, project / "out" / "quickstart"
+
+
+def execute(notebook: Any, project: Path) -> None:
+    """Run a notebook in the folder ``notebooks`` of a project, with nothing of the user's Jupyter."""
     with pytest.MonkeyPatch.context() as patch:
         for name in ("JUPYTER_DATA_DIR", "JUPYTER_CONFIG_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
             patch.setenv(name, str(project / "jupyter" / name))
         patch.setenv("OMP_NUM_THREADS", "1")
         patch.setenv("JUPYTER_PLATFORM_DIRS", "1")
         kernel = this_interpreter(project / "jupyter" / "JUPYTER_DATA_DIR")
-        NotebookClient(notebook, timeout=100, kernel_name=kernel, resources={"metadata": {"path": str(project / "notebooks")}}).execute()
-    return notebook, project / "out" / "quickstart"
+        NotebookClient(notebook, timeout=300, kernel_name=kernel, resources={"metadata": {"path": str(project / "notebooks")}}).execute()
 
 
 def with_parameters(notebook: Any, **values: Any) -> None:
@@ -119,3 +126,51 @@ def test_the_files_of_the_quick_start_agree(quick_start: tuple[Any, Path]) -> No
     with zipfile.ZipFile(folder / "anomalies.qgz") as project:
         text = project.read(next(name for name in project.namelist() if name.endswith(".qgs"))).decode()
     assert {"anomalies.gpkg", "heatmap.tif", "s2_virginia_1024.tif"} <= set(re.findall(r"[\w-]+\.(?:gpkg|tif)", text))
+
+
+@pytest.fixture(scope="module")
+def watched(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Path]:
+    """The monitoring notebook after it ran on the six dates with pixels of 20 m, and the folder of its results."""
+    project = tmp_path_factory.mktemp("watch")
+    (project / "notebooks").mkdir()
+    notebook = read(MONITORING)
+    with_parameters(notebook, series=str(ROOT / "data" / "naip"), out=str(project / "out"), shrink=2, rules=RULES, model=SMALL)
+    execute(notebook, project)
+    return notebook, project / "out"
+
+
+SMALL = {
+    "embed": {"backbone": "spectrum", "dim": 4, "head": {"hidden": [8]}, "training": {"epochs": 1}},
+    "tiles": {"size": 32},
+    "fit": {"min_tiles": 8, "fold_tiles": 2},
+}
+"""Settings of a fit that is done in a second."""
+RULES = {"cell_px": 4, "min_history": 2, "fdr": 0.3}
+
+
+def test_the_watched_place_is_told_of_once_and_shown(watched: tuple[Any, Path]) -> None:
+    notebook, folder = watched
+    passes, table = outputs_of(notebook, "text/html")[-3:-1]
+    said = [html.unescape(text) for text in re.findall(r"<td>(.*?)</td>", passes)]
+    feed = json.loads((folder / "alerts.geojson").read_text("utf-8"))["features"]
+    reasons = [html.unescape(text) for text in re.findall(r"<td>([^<]*against[^<]*)</td>", table)]
+    told = sum(int(n) for line in said for n in re.findall(r"(\d+) alert\.new", line))
+    assert said[-1] == "nothing is new"
+    assert told == len(reasons) > 0
+    assert {feature["properties"]["reason"] for feature in feed} <= set(reasons), "what is resolved leaves the feed"
+    (sheet,) = (Image.open(io.BytesIO(base64.b64decode(data))) for data in outputs_of(notebook, "image/png"))
+    shown = np.asarray(sheet.convert("RGB"), float)
+    halves = [half for top in range(0, sheet.height, 330) for half in np.split(shown[top : top + 320], [325], axis=1)]
+    assert len(halves) == 2 * min(6, told)
+    assert all((half == [255, 255, 0]).all(axis=-1).any() and half.std() > 10 for half in halves), "each place is outlined"
+    page = (folder / "page.html").read_text("utf-8")
+    assert all(page.count(feature["properties"]["alert_id"]) for feature in feed)
+    assert not [output for cell in notebook.cells for output in cell.get("outputs", ()) if output.output_type in ("stream", "error")]
+
+
+def test_a_series_that_is_not_there_is_said_so(tmp_path: Path) -> None:
+    (tmp_path / "notebooks").mkdir()
+    notebook = read(MONITORING)
+    with_parameters(notebook, series=str(tmp_path / "nowhere"))
+    with pytest.raises(CellExecutionError, match="nowhere holds no scenes: set `series` in the first cell"):
+        execute(notebook, tmp_path)

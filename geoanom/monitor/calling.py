@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import convolve
+from scipy.ndimage import binary_erosion, convolve
 from scipy.optimize import brentq
 from scipy.stats import f as f_distribution
 from scipy.stats import gamma
@@ -43,6 +43,10 @@ COMPANY = 3.0
 """A called cell has a neighbour whose q is at most so many times the rate, or"""
 ALONE = 10.0
 """its p is so many times below what the rate asks for: a cell alone is a speck unless it is sure."""
+CLEAR_CELLS = 5
+"""Side, in cells, of the square that must be visible where an alert begins: haze lies about clouds farther than their masks."""
+CLEAR_SHARE = 0.25
+"""Share of the look that must be visible for anything to be news in it."""
 SUPPORT_P = 0.01
 """The model's score counts as a second witness up to this p."""
 
@@ -59,7 +63,7 @@ class Called:
     """(row, col) does the model's score say so, too?"""
 
 
-def called_cells(departures: Departures, numbers: NDArray[np.int32], frozen: Flags, areas: Areas) -> Called:
+def called_cells(departures: Departures, numbers: NDArray[np.int32], frozen: Flags, visible: Flags, areas: Areas) -> Called:
     """Call cells.
 
     The cells of each area are a family of tests of its own, and so are those of its open alerts: whether a thing is still there is asked of
@@ -69,41 +73,50 @@ def called_cells(departures: Departures, numbers: NDArray[np.int32], frozen: Fla
         departures: of all cells.
         numbers: (row, col) area of each cell, negative where none is.
         frozen: (row, col) cells of open alerts.
+        visible: (row, col) cells of which enough is usable.
         areas: their rules.
     """
-    p = p_values(departures)
+    p = p_values(departures, frozen)
+    families = ((~frozen & _clear_around(visible), True), (frozen, False))
     called = np.zeros(p.shape, bool)
     for number in np.unique(numbers[numbers >= 0]):
         fdr = areas.rules_of(int(number)).fdr
-        for again in (False, True):
-            family = (numbers == number) & np.isfinite(p) & (frozen == again)
-            called |= _called(p, family, fdr, company=not again)
+        for cells, company in families:
+            called |= _called(p, (numbers == number) & np.isfinite(p) & cells, fdr, company=company)
     return Called(p_value=p, called=called, supported=_supported(departures))
 
 
-def p_values(departures: Departures) -> Floats:
-    """(row, col) how probable such a departure is where nothing has changed."""
+def p_values(departures: Departures, frozen: Flags) -> Floats:
+    """(row, col) how probable such a departure is where nothing has changed; what open alerts (row, col) show says nothing of that."""
     learned = departures.learned
     found = np.full(learned.shape, np.nan)
-    if learned.sum() < FEW_CELLS:
+    usual = ~frozen[learned]
+    if usual.sum() < FEW_CELLS:
         found[learned] = _by_theory(departures.lengths[learned], departures)
         return found
-    members = [fit_rarity(column, CALIBRATE)(column) for column in departures.lengths[learned].T]
+    members = [fit_rarity(column[usual], CALIBRATE)(column) for column in departures.lengths[learned].T]
     combined = np.zeros(learned.shape)
     combined[learned] = np.mean(members, axis=0)
-    statistic = _exponential(_smoothed(combined, learned)[learned])
-    each = [fit_calibrator(statistic, settings).p_value(statistic) for settings in (CALIBRATE, WIDE)]
+    statistic = _exponential(_smoothed(combined, learned)[learned], usual)
+    each = [fit_calibrator(statistic[usual], settings).p_value(statistic) for settings in (CALIBRATE, WIDE)]
     found[learned] = np.clip(len(each) * np.min(each, axis=0), SMALLEST_P, 1.0)  # Bonferroni
     return found
 
 
-def _exponential(sums: Floats) -> Floats:
-    """Sums of decades (n,) as decades again.
+def _clear_around(visible: Flags) -> Flags:
+    """(row, col) where an alert may begin."""
+    if visible.mean() < CLEAR_SHARE:
+        return np.zeros_like(visible)
+    return np.asarray(binary_erosion(visible, np.ones((CLEAR_CELLS, CLEAR_CELLS), bool), border_value=1))
+
+
+def _exponential(sums: Floats, usual: Flags) -> Floats:
+    """Sums of decades (n,) as decades again, learned from those (n,) that are usual.
 
     Where nothing has changed a decade is exponential and a sum of them gamma distributed, also of dependent ones, nearly (Brown 1975,
     doi:10.2307/2529826). Its shape and scale are told by two quantiles, which what has changed does not reach.
     """
-    middle, upper = np.quantile(sums, QUANTILES)
+    middle, upper = np.quantile(sums[usual], QUANTILES)
     if middle <= 0 or upper <= middle:
         return sums
     wanted = np.clip(np.log(upper / middle), _log_ratio(SHAPES[1]), _log_ratio(SHAPES[0]))

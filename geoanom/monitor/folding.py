@@ -116,7 +116,7 @@ def fold(
         if stop():
             return None
         judgement = judge(look, past, frozen_cells(history))
-        judgement = replace(judgement, detections=()) if look.digest in fitted else judgement
+        judgement = replace(judgement, detections=(), suspect=None) if look.digest in fitted else judgement
         history = advance(history, judgement, rules)
         judgements.append(_bare(judgement))
         past.add(entries[look.digest], judgement.suspect)

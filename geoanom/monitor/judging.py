@@ -16,7 +16,7 @@ from geoanom.monitor.areas import Areas
 from geoanom.monitor.calling import called_cells
 from geoanom.monitor.guards import suspicion
 from geoanom.monitor.memory import LEARNING, Memory, remember
-from geoanom.monitor.past import day_of, features_of, remembered
+from geoanom.monitor.past import day_of, features_of, remembered, visible
 from geoanom.monitor.places import Findings
 from geoanom.monitor.scenewide import learn_scene
 from geoanom.monitor.values import Judgement
@@ -94,7 +94,7 @@ def judge(
     if suspect is not None:
         return Judgement(look=look, detections=(), suspect=suspect)
     departures = measure(before, scene, rules, least)
-    called = called_cells(departures, numbers, before.began >= 0, areas)
+    called = called_cells(departures, numbers, before.began >= 0, visible(look.cells.valid, least), areas)
     findings = Findings(look=look, departures=departures, called=called, numbers=numbers, areas=areas, lattice=lattice, bands=names)
     return Judgement(look=look, detections=findings.detections())
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from geoanom.monitor.memory import season_of
 from geoanom.monitor.values import Cells
 
 if TYPE_CHECKING:
@@ -18,10 +19,12 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-NEWEST = 64
+REMEMBERED = 64
 """Looks that a cell is remembered by."""
-NEWEST_BEFORE = 32
-"""Looks that a cell is remembered by where an alert is open: those before it began."""
+REMEMBERED_BEFORE = 32
+"""Looks that a cell is remembered by where an alert is open: of those before it began."""
+SEASON_DAYS = 45
+"""Looks of this time of other years come first, whatever a monitor takes for a season."""
 HELD_VALUES = 4_000_000
 """Features of all looks together that are held at once."""
 MOST_ROWS = 32
@@ -70,11 +73,20 @@ class Remembered:
     """First detections of open alerts, in order."""
     began: NDArray[np.int32]
     """(row, col) of the look: position in `moments` of the alert that is open there, -1 where none is."""
+    usual: frozenset[str]
+    """Digests of the looks that are remembered where no alert is open."""
+    before: tuple[frozenset[str], ...]
+    """The same for each of the moments."""
 
     @property
     def days(self) -> NDArray[np.float64]:
         """(look,) acquisitions in days since 1970."""
         return np.array([day_of(entry.moment) for entry in self.entries])
+
+    @property
+    def is_usual(self) -> NDArray[np.bool_]:
+        """(look,) is it remembered where no alert is open?"""
+        return self._among(self.usual)
 
     def bands(self, n_features: int) -> Iterator[slice]:
         """Rows of the look that are held at once; they begin at multiples of lattice rows, as stored looks do."""
@@ -88,13 +100,13 @@ class Remembered:
     def allowed(self, band: slice) -> NDArray[np.bool_]:
         """(look, row, col) may the look be remembered there? Where an alert is open, only what was before it."""
         began = self.began[band]
-        newest = np.arange(len(self.entries)) >= len(self.entries) - NEWEST
-        found = np.broadcast_to(newest[:, None, None], (len(newest), *began.shape)).copy()
+        found = np.broadcast_to(self._among(self.usual)[:, None, None], (len(self.entries), *began.shape)).copy()
         for position in np.unique(began[began >= 0]):
-            before = np.array([entry.moment < self.moments[position] for entry in self.entries], bool)
-            kept = before & (np.cumsum(before[::-1])[::-1] <= NEWEST_BEFORE)
-            found[:, began == position] = kept[:, None]
+            found[:, began == position] = self._among(self.before[position])[:, None]
         return found
+
+    def _among(self, digests: frozenset[str]) -> NDArray[np.bool_]:
+        return np.array([entry.digest in digests for entry in self.entries], bool)
 
     def stack(self, band: slice, least: NDArray[np.float32]) -> Floats:
         """(look, row, col, feature) of these rows, the model's score last; NaN where less than `least` (row, col) was usable."""
@@ -108,13 +120,29 @@ class Remembered:
 
 
 def remembered(past: Past, look: Look, frozen: Mapping[Cell, str]) -> Remembered:
-    """The looks that a look is compared with: the newest ones, and for open alerts the newest ones before each began."""
+    """The looks that a look is compared with, and for open alerts those before each began."""
     usable = [entry for entry in past.entries(None, look.order) if entry.state == "used" and _overlaps(entry.place, look)]
     began, moments = _began(look, frozen)
-    before = [[entry for entry in usable if entry.moment < moment][-NEWEST_BEFORE:] for moment in moments]
-    wanted = {entry.digest for part in (usable[-NEWEST:], *before) for entry in part}
+    day = day_of(look.moment)
+    usual = _chosen(usable, day, REMEMBERED)
+    before = tuple(_chosen([entry for entry in usable if entry.moment < moment], day, REMEMBERED_BEFORE) for moment in moments)
+    wanted = usual.union(*before)
     entries = tuple(entry for entry in usable if entry.digest in wanted)
-    return Remembered(past=past, look=look, entries=entries, moments=moments, began=began)
+    return Remembered(past=past, look=look, entries=entries, moments=moments, began=began, usual=usual, before=before)
+
+
+def _chosen(entries: Sequence[Entry], day: float, most: int) -> frozenset[str]:
+    """Digests of the looks that are remembered: of the season the newest, to half their number, and of the others an even spread.
+
+    The newest of all would be of this year alone where a place is seen every few days, and tell nothing of last August.
+    """
+    if len(entries) <= most:
+        return frozenset(entry.digest for entry in entries)
+    of_season = season_of(np.array([day_of(entry.moment) for entry in entries]), day, SEASON_DAYS)
+    near = np.flatnonzero(of_season)[-(most // 2) :]
+    others = np.setdiff1d(np.arange(len(entries)), near)
+    spread = others[np.linspace(len(others) - 1, 0, most - len(near)).round().astype(int)]
+    return frozenset(entries[place].digest for place in (*near, *spread))
 
 
 def features_of(cells: Cells, least: NDArray[np.float32]) -> Floats:

@@ -12,7 +12,7 @@ from geoanom.monitor.descriptor import n_bands_of
 from geoanom.monitor.guards import Condition, condition_of
 from geoanom.monitor.light import Light, light_of
 from geoanom.monitor.memory import remember, season_of
-from geoanom.monitor.past import NEWEST, Remembered, day_of, features_of
+from geoanom.monitor.past import Remembered, day_of, features_of
 from geoanom.monitor.robust import median
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def learn_scene(remembered: Remembered, rules: Rules, least: NDArray[np.float32]
     cells = remembered.look.cells
     n_bands, day = n_bands_of(cells.descriptor.shape[-1]), day_of(remembered.look.moment)
     sample = _sampled(remembered, least)
-    usual = median(sample.stack[-NEWEST:])
+    usual = median(sample.stack[remembered.is_usual])
     lights = tuple(light_of(part[:, :-1], usual[:, :-1], n_bands) for part in sample.stack)
     stack = np.stack([light.removed(part) for light, part in zip(lights, sample.stack, strict=True)]) if lights else sample.stack
     memory = remember(stack, sample.allowed, remembered.days, day, rules)
@@ -116,10 +116,9 @@ def _sampled(remembered: Remembered, least: NDArray[np.float32]) -> _Sample:
 
 
 def _chosen(remembered: Remembered, day: float, rules: Rules) -> NDArray[np.bool_]:
-    """(look,) the newest looks of the season, or all newest ones where these are too few."""
-    newest = np.arange(len(remembered.entries)) >= len(remembered.entries) - NEWEST
-    of_season = newest & season_of(remembered.days, day, rules.season)
-    return of_season if of_season.sum() >= rules.min_history else newest
+    """(look,) the remembered looks of the season, or all where these are too few."""
+    of_season = remembered.is_usual & season_of(remembered.days, day, rules.season)
+    return of_season if of_season.sum() >= rules.min_history else remembered.is_usual
 
 
 def _conditions(sample: _Sample, stack: Floats, season: NDArray[np.bool_], n_bands: int) -> list[Condition | None]:
