@@ -161,7 +161,7 @@ def detect(uris: Sequence[Uri], config: Config | None = None, outputs: Outputs |
     config, outputs = config or Config(), outputs or Outputs()
     outputs.check(len(uris))
     scenes, failures = open_scenes(uris, config)
-    _check_places(scenes, outputs)
+    check_places(scenes, outputs)
     model = fit_model(scenes, config)
     return score_open(scenes, model, config, outputs, failures), model
 
@@ -169,7 +169,7 @@ def detect(uris: Sequence[Uri], config: Config | None = None, outputs: Outputs |
 def score_open(scenes: Sequence[Scene], model: Model, config: Config, outputs: Outputs, failures: Sequence[GeoanomError]) -> Outcome:
     """Score scenes that are open already."""
     outputs.check(len(scenes))
-    _check_places(scenes, outputs)
+    check_places(scenes, outputs)
     scenes, mismatched = _matched(scenes, model, config)
     failed = [*failures, *mismatched]
     if not scenes:
@@ -190,7 +190,7 @@ def score_open(scenes: Sequence[Scene], model: Model, config: Config, outputs: O
     return Outcome(layer, tuple(failed))
 
 
-def _check_places(scenes: Sequence[Scene], outputs: Outputs) -> None:
+def check_places(scenes: Sequence[Scene], outputs: Outputs) -> None:
     """Refuse scenes that an output cannot show, before they are scored."""
     if outputs.raster is not None:
         from geoanom.layer.heat import check_place  # few runs need it

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from shapely import MultiPolygon, box
 
-from geoanom.monitor.events import Said, Telling, tell
+from geoanom.monitor.events import Said, Telling, retired, tell
 from geoanom.monitor.lifecycle import History, LifecycleRules, Verdict, advance, replay
 from geoanom.monitor.values import Alert, Cell, Cells, Detection, Event, Judgement, Look
 
@@ -142,7 +142,9 @@ class Memory:
         judgements = judged(list(self.looks.values()))
         history = replay(judgements, self.rules, monitor=NAME)
         known = {event.event_id for event in [*self.events, *self.folded]}
-        telling = tell(history, judgements, Said(named=self.named, told=known, verdicts=self.verdicts), self.max_alerts)
+        said = Said(named=self.named, told=known, verdicts=self.verdicts)
+        telling = tell(history, judgements, said, self.max_alerts)
+        self.named |= retired(said, telling.names)
         self.named |= {telling.names[key]: place.alert for key, place in history.places.items()}
         self.events += telling.events
         self.folded += telling.folded

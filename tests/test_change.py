@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tracemalloc
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,20 +14,21 @@ from affine import Affine
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import CRS
+from rasterio.control import GroundControlPoint
 from rasterio.windows import Window as RioWindow
 from scipy.ndimage import map_coordinates
 from scipy.stats import chi2, kstest
 from test_cli import assert_one_line, run
 
-from geoanom.change import spectral
+from geoanom.change import blocks, spectral
 from geoanom.change.blocks import HALO_PX, sample_blocks, stream_blocks
-from geoanom.change.cells import cells_of
+from geoanom.change.cells import CellRows, cells_of
 from geoanom.change.decades import fit_rarity
 from geoanom.change.members import MEMBERS
-from geoanom.change.pair import Pair, paired
+from geoanom.change.pair import Pair, open_pair, paired
 from geoanom.change.register import NONE, estimate_shift
 from geoanom.change.run import change
-from geoanom.change.scoring import fit_judge, score_pair
+from geoanom.change.scoring import fit_judge, score_pair, told_of
 from geoanom.change.spectral import Light, fit_alteration, fit_light, fit_predictor
 from geoanom.change.statistic import ChangeMaps, Smoother, standing_out
 from geoanom.config import load_config
@@ -263,6 +264,23 @@ def test_two_scenes_of_nothing_in_common_have_no_shift_and_say_so(plain_config: 
     assert pair.warnings == ("no shift between the dates could be told, and none was removed",)
 
 
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_one_thing_that_differs_is_no_shift(seed: int, plain_config: Config) -> None:
+    """Of otherwise equal scenes that hold little else; it moved by six columns."""
+    quiet = np.random.default_rng(seed).normal(0, 0.001, (1, 300, 300))
+    dates = [quiet.copy(), quiet.copy()]
+    for values, left in zip(dates, (140, 146), strict=True):
+        values[0, 90:110, left : left + 20] += 1
+    before, after = map(array_scene, dates)
+    assert estimate_shift(before, after, plain_config).length_px == 0
+
+
+@pytest.mark.parametrize("shape", [(64, 64), (100, 100), (127, 190)])
+def test_a_scene_too_small_for_several_chips_has_no_sure_shift(ground: NDArray[np.float32], plain_config: Config, shape: Any) -> None:
+    values = ground[:, : shape[0], : shape[1]]
+    assert estimate_shift(array_scene(values), array_scene(values), plain_config) == NONE
+
+
 def lonlat_georef() -> Georeference:
     """A grid of about 8 m over the ground of the tests, in degrees."""
     x, y = PLACE @ (0, 0)
@@ -364,6 +382,42 @@ def test_undeclared_fill_is_masked_in_blocks_however_they_are_read(fill_scene: P
     assert lost > 1000
 
 
+NO_SHIFT = load_config(sets=["change.max_shift_px=0"], environ={})
+
+
+@pytest.mark.parametrize(("height", "width", "n_found"), [(200, 200, 1), (300, 200, 2), (256 * 40, 512, 24)])
+def test_what_both_dates_show_is_learned_from_however_little_it_is(height: int, width: int, n_found: int) -> None:
+    before = replace(endless(51_200), georef=Georeference(crs_wkt=UTM, transform=PLACE))
+    later = on_place(np.ones((1, height, width), np.uint8), PLACE @ Affine.translation(0 if width == 512 else 300, 256))
+    found = sample_blocks(paired(before, later, NO_SHIFT))
+    assert len(found) == n_found
+    assert all(block.valid[block.middle].any() for block in found)
+
+
+@pytest.mark.parametrize("date", [0, 1])
+def test_the_only_usable_block_is_found(date: int) -> None:
+    only = Window(row_off=256, col_off=256, height=256, width=256)
+
+    class Masked(_Endless):
+        def read(self, window: Window) -> Pixels:
+            rows, cols = np.indices((window.height, window.width))
+            inside = (rows + window.row_off) // 256 + (cols + window.col_off) // 256 * 1000 == 1001
+            return replace(super().read(window), valid=inside)
+
+    dates = [endless(51_200)] * 2
+    dates[date] = replace(dates[date], open_handle=Masked)
+    assert [block.core for block in sample_blocks(Pair(before=dates[0], after=dates[1], shift=NONE))] == [only]
+
+
+@pytest.mark.parametrize("most", [1, 3_000_000, 10**9])
+def test_blocks_held_at_once_have_few_bytes(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr(blocks, "SAMPLED_BYTES", most)
+    found = sample_blocks(Pair(before=endless(8192), after=endless(8192), shift=NONE))
+    held = sum(each.before.nbytes + each.after.nbytes + each.valid.nbytes for each in found)
+    assert held <= most or len(found) == 1
+    assert len(found) == {1: 1, 3_000_000: 2, 10**9: 24}[most]
+
+
 class _Endless:
     """Pixels made up from their place, so that no scene is in memory."""
 
@@ -446,6 +500,19 @@ def test_the_first_round_of_alteration_is_the_generalized_eigenvalue_problem(mon
     assert ours == pytest.approx(theirs, rel=1e-2)
 
 
+@settings(max_examples=4)
+@given(exponents=st.lists(st.integers(-6, 6), min_size=6, max_size=6))
+def test_no_measure_depends_on_the_units_of_a_band(exponents: list[int]) -> None:
+    before, after = gaussians(2000, 3, 11)
+    after[:100] += 20
+    units = 10.0 ** np.array(exponents)
+    others = before * units[:3], after * units[3:]
+    ours, theirs = (fit_alteration(*pair).squared(*pair) for pair in ((before, after), others))
+    assert theirs == pytest.approx(ours, rel=1e-3)
+    ours, theirs = (fit_predictor(*pair).error(*pair) for pair in ((before, after), others))
+    assert theirs == pytest.approx(ours, rel=1e-3)
+
+
 def test_light_is_the_ratio_of_deviations_and_constant_bands_have_none() -> None:
     rng = np.random.default_rng(4)
     before = np.column_stack([rng.normal(50, 9, 2000), np.full(2000, 7.0)])
@@ -499,6 +566,24 @@ def test_cells_are_means_over_valid_pixels(height: int, width: int, cell: int, s
         part = (slice(row * cell - 16, row * cell - 16 + cell), slice(col * cell - 24, col * cell - 24 + cell))
         assert share == pytest.approx(valid[part].mean())
         assert mean == pytest.approx(field[part][valid[part]].mean() if valid[part].any() else np.nan, nan_ok=True)
+
+
+@settings(max_examples=10)
+@given(n_bands=st.integers(1, 40), seed=st.integers(0, 99))
+def test_what_is_kept_of_cells_are_the_bands_furthest_from_usual(n_bands: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    n, place, share = 50, np.arange(50), np.ones(50)
+    difference, usual, spread = rng.normal(size=(n, n_bands)), rng.normal(size=n_bands), rng.uniform(0.5, 2, n_bands)
+    table = np.zeros((n, 400))
+    cells = CellRows(
+        rows=place, cols=place, combined=table[:, 0], members=table[:, :4], odd=table[:, 4:6], difference=difference, valid_fraction=share
+    )
+    told, sigma = told_of(cells, usual, spread), (difference - usual) / spread
+    for row, bands, values in zip(sigma, told.top_band, told.top_band_sigma, strict=True):
+        assert np.abs(values) == pytest.approx(np.sort(np.abs(row))[::-1][:3])
+        assert values == pytest.approx(row[bands])
+    kept = [getattr(told, each.name) for each in fields(told)]
+    assert sum(column.nbytes for column in kept) <= 80 * n
 
 
 @pytest.mark.parametrize("n_bands", [1, 3])
@@ -635,6 +720,32 @@ def test_the_command_refuses_in_one_line(
     assert found == code, err
     assert_one_line(err, words)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_dates_in_the_wrong_order_are_told(files: tuple[Path, Path], plain_config: Config) -> None:
+    told = "BEFORE is the later one by its date: appeared and vanished are exchanged; swap the two"
+    assert told in open_pair(*files[::-1], plain_config).warnings
+    assert told not in open_pair(*files, plain_config).warnings
+    assert told not in open_pair(files[0], files[0], plain_config).warnings
+
+
+def test_a_grid_that_a_heatmap_cannot_have_is_refused_before_anything_is_written(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    points = [GroundControlPoint(row=r, col=c, x=x, y=y) for r, c, x, y in gcp_georef().gcps]
+    paths = [tmp_path / f"by_points_{number}.tif" for number in (1, 2)]
+    for source, path in zip(files, paths, strict=True):
+        with (
+            rasterio.open(source) as src,
+            rasterio.open(path, "w", driver="GTiff", dtype="uint16", count=4, height=SIDE, width=SIDE, gcps=points, crs=UTM) as dst,
+        ):
+            dst.write(src.read())
+    out = tmp_path / "out"
+    out.mkdir()
+    code, _, err = run(capsys, "change", *paths, "--heatmap", out / "heat.tif", "-o", out / "layer.tif")
+    assert code == 4, err
+    assert_one_line(err, "control points")
+    assert list(out.iterdir()) == []
 
 
 def test_embeddings_are_not_offered(files: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

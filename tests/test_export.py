@@ -114,6 +114,12 @@ REFUSED = [
     ("in.geojson out/none/a.gpkg", 5, "create it first"),
     ("in.geojson out/a.gpkg --stac out/none/s", 5, "create it first"),
     ("old.geojson out/a.gpkg --stac out/s", 4, "does not tell its scenes"),
+    ("in.geojson out/heat.gpkg --styles --heatmap out/../out/heat.tif", 2, "heat.qml: would be written twice"),
+    ("in.geojson out/a.gpkg --stac out", 2, "lies in the STAC folder out"),
+    ("in.geojson out/a.gpkg --stac out/s --model wrong", 4, "and the layer is of 0123456789ab"),
+    ("in.geojson out/a.gpkg --stac out/s --heatmap text.tif", 4, "is no heatmap that can be read"),
+    ("untold.geojson out/a.gpkg --stac out/s", 4, "has an anomaly of the scene 'other.tif', which it does not tell"),
+    ("ruled.geojson out/a.gpkg --stac out/s", 4, "in a way that cannot be understood"),
 ]
 
 
@@ -123,12 +129,20 @@ def test_what_cannot_be_done_is_one_line_and_writes_nothing(
 ) -> None:
     (work / "link.geojson").symlink_to(work / "in.geojson")
     (work / "old.geojson").write_text('{"type":"FeatureCollection","features":[]}', "utf-8")
+    text = (work / "in.geojson").read_text("utf-8")
+    (work / "untold.geojson").write_text(text.replace('"scene":"flat.tif"', '"scene":"other.tif"'), "utf-8")
+    (work / "ruled.geojson").write_text(text.replace('"threshold":{"rule":"fdr","value":0.05}', '"threshold":"high"'), "utf-8")
+    (work / "wrong").mkdir()
+    (work / "wrong" / "model.json").write_text("{}", "utf-8")
+    if "out/heat.tif" in arguments:
+        (work / "heat.tif").rename(work / "out" / "heat.tif")
+    given = written(work)
     before = (work / "in.geojson").read_bytes()
     code, err = export(work, capsys, arguments)
     assert (code, err.count("\n")) == (expected, 1), err
     assert err.startswith("geoanom: error: ")
     assert words in err
-    assert written(work) == set()
+    assert written(work) == given
     assert (work / "in.geojson").read_bytes() == before
 
 
@@ -143,3 +157,14 @@ def test_no_output_is_written_while_one_of_them_exists(taken: str, work: Path, c
     code, err = export(work, capsys, "in.geojson out/a.gpkg --styles --qgz --stac out/stac --overwrite")
     assert (code, err) == (0, "")
     assert {"a.gpkg", "a.qml", "a.sld", "a.qgz", "stac/collection.json"} <= written(work)
+
+
+@pytest.mark.parametrize("transform", ["[1,2]", '["a",0,0,0,1,0]', "7", "[1e999,0,0,0,1,0]"])
+def test_a_project_is_made_where_a_scene_tells_a_place_that_cannot_be(
+    transform: str, work: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head, tail = (work / "in.geojson").read_text("utf-8").split('"transform":[')
+    (work / "bad.geojson").write_text(f'{head}"transform":{transform}{tail[tail.index("]") + 1 :]}', "utf-8")
+    code, err = export(work, capsys, "bad.geojson out/a.gpkg --qgz")
+    assert (code, written(work)) in ((0, {"a.gpkg", "a.qgz"}), (4, set())), err
+    assert "bug" not in err

@@ -17,7 +17,8 @@ from shapely import box
 from geoanom.monitor import past
 from geoanom.monitor.areas import Areas, WatchedArea
 from geoanom.monitor.judging import judge
-from geoanom.monitor.settings import Rules
+from geoanom.monitor.rulebook import rules_digest
+from geoanom.monitor.settings import Monitor, Rules, Scenes
 from geoanom.monitor.store import open_store
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def follow(looks: Iterable[Look], *, freeze: bool = True) -> list[Judgement]:
     shelf, frozen, clear, found = Shelf(), dict[tuple[int, int], str](), dict[tuple[int, int], int](), []
     for look in looks:
         judgement = judge(look, shelf, RULES, LATTICE, frozen=frozen if freeze else {})
-        shelf.judged(judgement)
+        shelf.add(look, "suspect" if judgement.suspect else "used")
         now = {cell for detection in judgement.detections for cell in detection.cells}
         clear = {cell: 0 if cell in now else clear.get(cell, 0) + 1 for cell in {*frozen, *now}}
         frozen = {cell: frozen.get(cell, look.moment) for cell in clear if clear[cell] < 2}
@@ -131,6 +132,35 @@ def test_clouds_over_half_of_the_scene_call_nothing_and_hide_nothing_beside_them
     assert found_in(loud) >= thing - half
 
 
+def test_what_no_scene_shows_hides_nothing_but_a_cloud_does() -> None:
+    """Scenes that are clipped to a corridor, a fifth of them within it."""
+    corridor = block(0, 8, 24, 5)
+    outside = block(0, 0, 24, 24) - corridor
+    shelf = Shelf(world().look(day * EVERY, clouds=outside, seasons=False) for day in range(10))
+    thing = THING - outside
+    assert found_in(judge(world().look(200, things=thing, size=20, clouds=outside, seasons=False), shelf, RULES, LATTICE)) & thing
+    beside = outside | block(12, 10, 2, 2)
+    assert not found_in(judge(world().look(200, things=thing, size=20, clouds=beside, seasons=False), shelf, RULES, LATTICE)) & thing
+
+
+def test_only_what_was_compared_with_a_memory_counts_as_seen() -> None:
+    look, shelf = world().look(200, clouds=block(0, 0), seasons=False), Shelf(years_ago())
+    row, col = min(THING)
+    frozen = {(row + CORNER[0], col + CORNER[1]): years_ago()[RULES.min_history - 1].moment}
+    known = judge(look, shelf, RULES, LATTICE, frozen=frozen).look.cells.valid > 0
+    assert {*zip(*np.nonzero(~known), strict=True)} == {(row, col), *block(0, 0)}, "too few looks before the alert"
+    scrap = world().look(200, clouds=block(0, 0, 24, 24) - block(12, 8, 4, 4), seasons=False)
+    assert not judge(scrap, shelf, RULES, LATTICE).look.cells.valid.any()
+    assert scrap.cells.valid.any(), "the look itself is as it was"
+
+
+def test_what_no_judgement_depends_on_does_not_judge_again() -> None:
+    monitor = Monitor(name="north-sea", scenes=Scenes(path="inbox"), fit_on_first=1)
+    kept = {name: monitor.model_copy(update={"rules": RULES.model_copy(update={name: 7})}) for name in Rules.model_fields}
+    told_apart = {name for name, changed in kept.items() if rules_digest(changed) != rules_digest(monitor)}
+    assert told_apart == {*Rules.model_fields} - {"max_alerts_per_run", "cell_px"}
+
+
 def test_haze_makes_a_look_suspect_and_leaves_the_memory_as_it_was() -> None:
     def haze(values: NDArray[np.float64]) -> NDArray[np.float64]:
         veil = values.copy()
@@ -147,6 +177,48 @@ def test_haze_makes_a_look_suspect_and_leaves_the_memory_as_it_was() -> None:
     later = world().look(212, things=THING, seasons=False)
     assert told(judge(later, shelf, RULES, LATTICE)) == told(judge(later, unhazed, RULES, LATTICE))
     assert found_in(judge(later, shelf, RULES, LATTICE)) >= THING
+
+
+def veiled(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Half of the contrast, brighter, and with less structure."""
+    changed = values * 0.6
+    changed[..., :N_BANDS] = 0.5 * values[..., :N_BANDS] + 80
+    return changed
+
+
+def test_what_is_suspect_long_enough_is_how_the_place_looks_from_then_on() -> None:
+    there = range(12 + past.LASTING, 15 + past.LASTING)
+    days = range(16 + past.LASTING)
+    looks = [
+        world().look(i * 3, change=veiled if i >= 10 else None, things=THING if i in there else (), size=12, seasons=False) for i in days
+    ]
+    found = follow(looks)
+    assert [judgement.suspect is not None for judgement in found] == [10 <= i < 10 + past.LASTING for i in days]
+    assert [found_in(judgement) >= THING for judgement in found] == [i in there for i in days]
+    assert all(found_in(judgement) <= (block(11, 7, 4, 4) if i in there else set()) for i, judgement in enumerate(found))
+
+
+def test_a_new_normal_is_guarded_and_forgets_nothing_of_the_old_one() -> None:
+    def shifted(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.roll(veiled(values), (9, 7), (0, 1))
+
+    shelf = Shelf(years_ago())
+    for i in range(past.LASTING):
+        shelf.add(world().look((10 + i) * EVERY, change=veiled, seasons=False), "suspect")
+    assert judge(world().look(300, change=shifted, seasons=False), shelf, RULES, LATTICE).suspect is not None
+    assert judge(world().look(300, change=veiled, seasons=False), shelf, RULES, LATTICE).suspect is None
+    assert told(judge(world().look(300, seasons=False), shelf, RULES, LATTICE)) == ([], None)
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_suspect_looks_last_only_if_no_other_comes_between(*, broken: bool) -> None:
+    shelf = Shelf(years_ago())
+    for i in range(past.LASTING):
+        shelf.add(world().look((10 + i) * EVERY, change=veiled, seasons=False), "suspect")
+    if broken:
+        shelf.add(world().look(11 * EVERY + 1, seasons=False))
+    judgement = judge(world().look(300, change=veiled, seasons=False), shelf, RULES, LATTICE)
+    assert (judgement.suspect is not None) is broken
 
 
 @pytest.mark.parametrize(("what", "word"), [("place", "resembles"), ("level", "brighter"), ("stripes", "depart")])

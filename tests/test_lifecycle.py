@@ -14,11 +14,14 @@ from hypothesis import strategies as st
 from small_world import ALL, NAME, RULES, Memory, block, history_of, judge, judged, look_of, moment, series, taken_up
 
 from geoanom.monitor.events import names_of
+from geoanom.monitor.folding import fold
 from geoanom.monitor.history import shown_transitions
 from geoanom.monitor.lifecycle import BLOCK, History, LifecycleRules, Transition, Verdict, advance, alert_id_of, anchor_of, replay
+from geoanom.monitor.store import open_store
 from geoanom.monitor.values import Alert, Cell, Judgement, Look
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from random import Random
 
 NOTHING = look_of(0)
@@ -100,6 +103,24 @@ def test_a_suspect_look_changes_nothing(looks: list[Look], day: int, hour: int) 
 def test_half_of_the_place_must_be_seen(hidden: int, *, observed: bool) -> None:
     later = look_of(2, clouds=sorted(SHIP)[:hidden])
     assert (only(history_of([NOTHING, look_of(1, SHIP), later])).n_clear == 1) is observed
+
+
+def test_a_place_that_is_not_seen_at_all_is_not_clear_whatever_the_rules_ask_for() -> None:
+    rules = LifecycleRules(min_valid_fraction=0)
+    looks = [NOTHING, look_of(1, SHIP), look_of(2, clouds=SHIP), look_of(3, clouds=SHIP)]
+    assert (only(history_of(looks, rules=rules)).status, only(history_of(looks, rules=rules)).n_clear) == ("new", 0)
+    assert only(history_of([*looks, look_of(4, clouds=sorted(SHIP)[1:])], rules=rules)).n_clear == 1
+
+
+def test_a_look_that_the_model_was_fitted_on_ends_nothing(tmp_path: Path) -> None:
+    looks = [NOTHING, look_of(1, SHIP), look_of(2), look_of(3)]
+    with open_store(str(tmp_path / "state.sqlite")) as store:
+        for look in looks:
+            store.add_look(look)
+        for fitted, status in (((), "resolved"), ({looks[2].digest, looks[3].digest}, "new")):
+            told = fold(store, ("", ""), NAME, RULES, judge=lambda look, *_: judge(looks[:1], look), fitted=fitted, stop=lambda: False)
+            assert told is not None
+            assert only(told.history).status == status
 
 
 def test_a_look_elsewhere_has_not_seen_the_place() -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections import Counter
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,12 +22,19 @@ from standardwebhooks import Webhook
 from geoanom.errors import ConfigError, ExitCode, InputError, LockedError
 from geoanom.monitor.digest import digest_of
 from geoanom.monitor.drift import distances
+from geoanom.monitor.events import tell
+from geoanom.monitor.intake import MOST_LOCAL_TRIES, stamp_after, take_in
+from geoanom.monitor.seeing import reading_config
+from geoanom.monitor.settings import load_monitor
+from geoanom.monitor.status import LISTED, figures_of, status_of
+from geoanom.monitor.store import open_store
+from geoanom.monitor.store.passes import Seen
+from geoanom.monitor.tidying import remember_less
+from geoanom.monitor.values import Event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
-
-    from geoanom.monitor.values import Event
 
 THING = Thing(row=40, col=24, begin=6, end=9)
 LAST = 12
@@ -186,12 +194,45 @@ def test_bad_scenes_are_named_and_tried_again_when_they_change(tmp_path: Path) -
     assert report.looked == 1
     assert any(str(broken) in line for line in said)
     assert any("undated.tif: tells no acquisition time" in line for line in said)
+    for _ in range(MOST_LOCAL_TRIES - 1):
+        assert len(run_pass(config).refused) == 2, "a disk may fail once"
     assert run_pass(config).refused == []
     write_look(inbox, 7)
     report = run_pass(config)
     assert (report.looked, report.exit_code) == (1, ExitCode.DONE)
     with store_of(config) as store:
         assert store.standing().refused == 1
+
+
+def test_a_scene_of_the_future_is_refused_until_then_and_nothing_is_forgotten(tmp_path: Path) -> None:
+    config = begun(tmp_path / "m")
+    write_look(config.parent / "inbox", 6, name="look_20990101.tif")
+    report = run_pass(config)
+    assert [problem.message.partition(": ")[2][:41] for problem in report.refused] == ["says it was taken on 2099-01-01T00:00:00Z"]
+    assert run_pass(config).refused == []
+    with store_of(config) as store:
+        assert store.horizon < "2024"
+        store.add_look(replace(next(store.looks()), digest="0", moment="2099-01-01T00:00:00Z", path="2099.tif"))
+        remember_less(store, load_monitor(config).monitor.retention, NOW)
+        assert store.horizon < "2024"
+    report = run_pass(config, now=lambda: 4_070_908_800.0)
+    assert (report.looked, report.refused) == (1, []), "a clock that was behind loses nothing"
+
+
+def test_a_bug_of_another_version_is_no_reason_to_leave_a_scene_aside(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "m")
+    write_look(config.parent / "inbox", 6)
+    monitor = load_monitor(config).monitor
+
+    def fresh(kept: str, attempts: int) -> int:
+        before = Seen(path=name, stamp=kept, outcome="refused", attempts=attempts)
+        return len(take_in(monitor, reading_config(monitor), {name: before}, None, NOW).fresh)
+
+    [candidate] = take_in(monitor, reading_config(monitor), {}, None, NOW).fresh
+    name, kept = candidate.entry.name, stamp_after(candidate.stamp, InputError("a", "bug: KeyError: b"))
+    assert kept != candidate.stamp
+    assert [fresh(kept, n) for n in (1, MOST_LOCAL_TRIES)] == [1, 0]
+    assert fresh(kept + "1", MOST_LOCAL_TRIES) == 1
 
 
 def test_two_passes_at_once_do_not_meet(tmp_path: Path) -> None:
@@ -297,6 +338,32 @@ def test_a_digest_of_a_period_waits_for_its_end_and_forgets_nothing(tmp_path: Pa
     first, second = events_of(config)
     assert [alert["status"] for alert in first.body["data"]["alerts"]] == ["new"]
     assert [alert["status"] for alert in second.body["data"]["alerts"]] == ["resolved"]
+
+
+def test_what_waits_for_a_digest_that_is_not_asked_for_any_more_is_told(tmp_path: Path) -> None:
+    config = begun(tmp_path / "m", digest={"every": "1d"})
+    write_looks(config, [6])
+    run_pass(config)
+    write_looks(config, [7])
+    run_pass(config, now=lambda: NOW + 3600)
+    assert told(config) == ["digest"]
+    write_config(tmp_path / "m")
+    for _ in range(2):
+        run_pass(config, now=lambda: NOW + 7200)
+        assert told(config) == ["digest", "digest"]
+    assert [alert["status"] for alert in events_of(config)[1].body["data"]["alerts"]] == ["persistent"]
+
+
+def test_all_that_was_given_up_is_counted(tmp_path: Path) -> None:
+    config = write_config(tmp_path / "m")
+    monitor = load_monitor(config).monitor
+    with open_store(monitor.store) as store:
+        events = tuple(Event(event_id=f"{n}", type="alert.new", moment="2024-05-01T00:00:00Z", body={}) for n in range(LISTED + 5))
+        telling = tell(store.history("test"), [], store.said())
+        store.commit_state(("9", ""), [], replace(telling, events=events))
+        for event in events:
+            store.given_up(event.event_id, "file", "is gone")
+        assert figures_of(status_of(store, monitor, NOW), NOW).given_up == {"file": LISTED + 5}
 
 
 def test_a_digest_names_suspect_scenes_and_its_id_is_that_of_its_events(undisturbed: Path) -> None:

@@ -159,7 +159,8 @@ def test_a_receiver_that_is_not_there_is_tried_later() -> None:
 
 
 PRIVATE = """127.0.0.1 localhost 0.0.0.0 10.1.2.3 192.168.1.1 172.16.0.1 169.254.169.254 100.64.0.1 224.0.0.1 2130706433 0x7f.1 0177.0.0.1
-[::1] [fe80::1] [fd00:ec2::254] [::ffff:127.0.0.1] [64:ff9b::a9fe:a9fe] [2002:7f00:1::]"""
+[::1] [fe80::1] [fd00:ec2::254] [::ffff:127.0.0.1] [64:ff9b::a9fe:a9fe] [2002:7f00:1::] [64:ff9b:1::a00:1]
+[::808:808] [fec0::1]"""
 
 
 @pytest.mark.parametrize("host", PRIVATE.split())

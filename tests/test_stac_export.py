@@ -268,8 +268,21 @@ def test_every_asset_can_be_reached_and_says_what_it_is(tmp_path: Path, model: t
         "nodata": "nan",
         **({"statistics": band["statistics"]} if "statistics" in band else {}),
     }
-    assert ProjectionExtension.ext(item.assets["anomalies"]).code == "EPSG:4326"
-    assert ProjectionExtension.ext(item.assets["anomalies"]).bbox == item.bbox
+    vectors = [asset for key, asset in item.assets.items() if key.startswith("anomalies")]
+    assert not [name for asset in vectors for name in asset.extra_fields if name.startswith("proj:")]
+
+
+def test_a_layer_that_is_a_raster_is_the_heatmap_of_its_item(tmp_path: Path) -> None:
+    scene = scene_at("mid-latitude")
+    for name in ("heat.tif", "other.tif"):
+        write_heatmap(score_map(scene), tmp_path / name)
+    collection = export(features_at(scene), tmp_path, layers=(tmp_path / "heat.tif",), heatmap=tmp_path / "other.tif")
+    assert_valid(tmp_path / "stac")
+    (item,) = collection.get_items()
+    assert [(key, Path(asset.href).name) for key, asset in item.assets.items()] == [("heatmap", "heat.tif"), ("heatmap_2", "other.tif")]
+    heat = item.assets["heatmap"]
+    assert (heat.media_type, heat.roles) == (pystac.MediaType.COG, ["heatmap"])
+    assert ProjectionExtension.ext(heat).code == "EPSG:32618"
 
 
 def test_addresses_hold_where_folders_are_links(tmp_path: Path) -> None:

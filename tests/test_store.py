@@ -8,10 +8,11 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -213,6 +214,25 @@ def test_other_content_at_a_path_replaces_what_was_there_and_what_comes_back_sta
     assert len(store.alerts()) == 1
 
 
+@pytest.mark.parametrize("lag", [0, 1])
+def test_a_file_that_is_overwritten_every_day_and_copied_before_loses_no_look(store: Store, lag: int) -> None:
+    def found(look: Look, path: str) -> None:
+        outcome: Any = "duplicate" if store.knows(look.digest, path) else "look"
+        if outcome == "look":
+            store.add_look(replace(look, path=path))
+        store.put_seen(Seen(path=path, stamp=look.digest, outcome=outcome, digest=look.digest))
+
+    for day, look in enumerate(LOOKS):
+        found(look, "latest.tif")
+        if day:
+            found(LOOKS[day - lag], f"day-{day - lag}.tif")
+    kept = [look.digest for look in store.looks()]
+    assert kept == [look.digest for look in LOOKS[1 - lag :]]
+    assert all(store.knows(look.digest, f"day-{day}.tif") for day, look in enumerate(LOOKS[:-1]) if look.digest in kept)
+    found(look_of(9), "day-2.tif")
+    assert [entry.state for entry in store.entries() if entry.digest == LOOKS[2].digest] == ["superseded"], "no path holds it any more"
+
+
 def test_what_hides_behind_a_better_look_stands_again_when_that_goes(store: Store) -> None:
     worse, better = look_of(1, SHIP, salt="-1", path="a"), look_of(1, salt="-2", path="b")
     one_pass(store, [LOOKS[0], better, worse])
@@ -328,6 +348,27 @@ def test_names_that_were_told_stay_in_the_store(store: Store) -> None:
     assert kept == name != alert.alert_id
     store.put_verdict(Verdict(alert_id=name, verdict="dismissed", moment=moment(3, 23)))
     assert [move.after for move in store.transitions()] == ["new", "persistent", "dismissed"]
+
+
+def test_what_was_withdrawn_and_comes_back_is_told_anew_each_time(store: Store) -> None:
+    seen, gone = replace(LOOKS[1], path="x.tif"), replace(look_of(1, salt="-empty"), path="x.tif")
+    one_pass(store, [LOOKS[0]])
+    for look in (seen, gone, seen, gone, seen, gone):
+        one_pass(store, [look])
+    told = store.events()
+    assert Counter(event.type for event in told) == {"alert.new": 3, "alert.resolved": 3}
+    assert len({event.body["data"]["alert_id"] for event in told}) == 3
+
+
+def test_a_dismissal_that_is_given_while_a_pass_is_at_work_counts(store: Store) -> None:
+    one_pass(store, LOOKS[:2])
+    (name,) = store.alerts()
+    for verdict, status in (("dismissed", "dismissed"), ("confirmed", "new")):
+        telling = tell(store.history(NAME), [], store.said())
+        said: Any = verdict
+        store.put_verdict(Verdict(alert_id=name, verdict=said, moment=moment(1, 23)))
+        store.commit_state(("9", ""), [], telling)
+        assert store.alerts()[name].status == status
 
 
 # ---- the outbox ----
@@ -600,6 +641,17 @@ def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(InputError, match="holds tables of another program"):
         open_store(f"sqlite:///{path}")
+
+
+def test_a_store_that_must_exist_is_not_made(url: str, tmp_path: Path, schema: str | None) -> None:
+    with pytest.raises(InputError, match="there is no such store; run geoanom monitor run first"):
+        open_store(url, must_exist=True)
+    assert list(tmp_path.iterdir()) == []
+    if schema is not None:
+        database = connect(url)
+        with database.reading() as connection:
+            assert schema not in sa.inspect(connection).get_schema_names()
+        database.engine.dispose()
 
 
 def test_urls_that_cannot_be_used_say_so_without_their_passwords(tmp_path: Path, postgres: Postgres) -> None:

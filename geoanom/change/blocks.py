@@ -6,6 +6,7 @@ Blocks stand on a fixed raster and are read with the same surroundings either wa
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,15 +23,19 @@ if TYPE_CHECKING:
     from geoanom.change.pair import Pair
     from geoanom.config import Config
     from geoanom.raster.blocks import Panel
-    from geoanom.raster.scene import Pixels, Scene
+    from geoanom.raster.scene import Handle, Pixels, Scene
 
 CORE_PX = 256
 HALO_PX = 64
 SIDE_PX = CORE_PX + 2 * HALO_PX
 SAMPLED_BLOCKS = 24
 """Blocks that are learned from: 1.5 million pixels."""
+SAMPLED_BYTES = 10**9
+"""Of fewer blocks where there are many bands, as they are all held at once."""
 CANDIDATES = 3
-"""Blocks looked at for each one wanted, since some are mostly without data."""
+"""Blocks looked at first for each one wanted, since some are mostly without data."""
+MOST_LOOKED_AT = 4096
+"""Blocks looked at, where most are without data."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,22 +58,58 @@ class PairBlock:
 
 
 def sample_blocks(pair: Pair) -> list[PairBlock]:
-    """Up to `SAMPLED_BLOCKS` blocks with usable pixels, spread evenly over the pair."""
-    cores = _cores(pair.before.height, pair.before.width)
-    chosen = sorted(set(np.linspace(0, len(cores) - 1, min(len(cores), SAMPLED_BLOCKS * CANDIDATES)).round().astype(int).tolist()))
+    """Up to `SAMPLED_BLOCKS` blocks with usable pixels, spread evenly over what both dates may show."""
+    wanted = max(1, min(SAMPLED_BLOCKS, SAMPLED_BYTES // _block_bytes(len(pair.before.bands))))
     handles = without_fill(pair.before).open_handle(), without_fill(pair.after).open_handle()
     try:
-        found: list[PairBlock] = []
-        for spread in range(CANDIDATES):  # every third block of the candidates first, so that the first ones taken are spread, too
-            for place in chosen[spread::CANDIDATES]:
-                if len(found) < SAMPLED_BLOCKS:
-                    wanted = _around(cores[place]).within(pair.before.height, pair.before.width)
-                    block = _block(cores[place], wanted, *(_masked(handle.read(wanted)) for handle in handles))
-                    found += [block] if block.valid[block.middle].any() else []
+        near, far = _candidates(pair, wanted)
+        return _first(near, wanted, pair, handles) or _first(far, wanted, pair, handles)
     finally:
         for handle in handles:
             handle.close()
-    return found
+
+
+def _first(cores: list[Window], n_wanted: int, pair: Pair, handles: tuple[Handle, Handle]) -> list[PairBlock]:
+    """The first blocks with usable pixels."""
+    looked_at = (_looked_at(core, pair, handles) for core in cores[:MOST_LOOKED_AT])
+    return list(islice((block for block in looked_at if block is not None), n_wanted))
+
+
+def _looked_at(core: Window, pair: Pair, handles: tuple[Handle, Handle]) -> PairBlock | None:
+    """The block, if it has usable pixels."""
+    if not handles[0].read(core).valid.any():  # most of what is without data costs one small read so
+        return None
+    wanted = _around(core).within(pair.before.height, pair.before.width)
+    block = _block(core, wanted, *(_masked(handle.read(wanted)) for handle in handles))
+    return block if block.valid[block.middle].any() else None
+
+
+def _block_bytes(n_bands: int) -> int:
+    """Of both dates in one block."""
+    return SIDE_PX**2 * (2 * n_bands * 4 + 1)
+
+
+def _candidates(pair: Pair, n_wanted: int) -> tuple[list[Window], list[Window]]:
+    """The cores that the later date may show, and all others, in case its place is not what its transform says."""
+    cores = _cores(pair.before.height, pair.before.width)
+    near = [core for core in cores if pair.common is None or _meet(core, pair.common)]
+    known = set(near)
+    return _spread(near, n_wanted), _spread([core for core in cores if core not in known], n_wanted)
+
+
+def _spread(cores: list[Window], n_wanted: int) -> list[Window]:
+    """The same cores, so ordered that as many as are wanted are spread evenly, those behind them too, and so on."""
+    evenly = np.linspace(0, len(cores) - 1, min(len(cores), n_wanted * CANDIDATES)).round().astype(int).tolist()
+    chosen = sorted(set(evenly))
+    rest = sorted(set(range(len(cores))) - set(chosen))
+    step = max(1, len(rest) // n_wanted)
+    order = [place for start in range(CANDIDATES) for place in chosen[start::CANDIDATES]]
+    return [cores[place] for place in (*order, *(place for start in range(step) for place in rest[start::step]))]
+
+
+def _meet(one: Window, other: Window) -> bool:
+    rows = max(one.row_off, other.row_off) < min(one.row_end, other.row_end)
+    return rows and max(one.col_off, other.col_off) < min(one.col_end, other.col_end)
 
 
 def stream_blocks(pair: Pair, config: Config, tallies: tuple[Tally, Tally] | None = None) -> Iterator[PairBlock]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -11,9 +12,11 @@ from pyproj import Transformer
 
 from geoanom.change.register import NONE, estimate_shift
 from geoanom.errors import SceneError
+from geoanom.raster.grid import Window
 from geoanom.raster.regrid import regridded
 from geoanom.raster.scene import open_scene
 from geoanom.sources.bands import is_name
+from geoanom.sources.dates import acquisition_datetime
 
 if TYPE_CHECKING:
     from os import PathLike
@@ -27,6 +30,8 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float64]
 
+EDGE_NODES = 33
+"""Places along each side of a scene by which it is told where it lies."""
 LEAST_SHIFT_PX = 0.1
 """Smaller shifts cost more by resampling than they are worth."""
 
@@ -39,6 +44,8 @@ class Pair:
     after: Scene
     shift: Shift
     """Of the later scene against the earlier one, which was removed where it was sure and large enough."""
+    common: Window | None = None
+    """The part of the grid that the later scene may show; None where this is not known."""
     warnings: tuple[str, ...] = ()
     """Of both scenes, and what was done to bring them together."""
 
@@ -49,7 +56,9 @@ def open_pair(before: str | PathLike[str], after: str | PathLike[str], config: C
     Raises:
         SceneError: one cannot be used, or they have no place, or no bands, in common.
     """
-    return paired(open_scene(before, config), open_scene(after, config), config)
+    first, second = open_scene(before, config), open_scene(after, config)
+    pair = paired(first, second, config)
+    return replace(pair, warnings=(*_swapped(first, second), *pair.warnings))
 
 
 def paired(before: Scene, after: Scene, config: Config) -> Pair:
@@ -61,15 +70,16 @@ def paired(before: Scene, after: Scene, config: Config) -> Pair:
     _check_bands(before, after)
     _check_pixels(before, after)
     resampling = config.change.resampling
-    aligned = regridded(after, before.georef, before.height, before.width, resampling)
+    source, aligned = after, regridded(after, before.georef, before.height, before.width, resampling)
     shift = estimate_shift(before, aligned, config) if config.change.max_shift_px else NONE
     if shift.length_px >= LEAST_SHIFT_PX:
-        moved = replace(after, georef=_moved(after, aligned, shift))
-        aligned = regridded(moved, before.georef, before.height, before.width, resampling)
+        source = replace(after, georef=_moved(after, aligned, shift))
+        aligned = regridded(source, before.georef, before.height, before.width, resampling)
     return Pair(
         before=before,
         after=replace(aligned, name=after.name, datetime=after.datetime),
         shift=shift,
+        common=_common(before, source),
         warnings=(*_both_said(before, after), *_told(shift, config)),
     )
 
@@ -79,6 +89,33 @@ def _both_said(before: Scene, after: Scene) -> list[str]:
     shared = [said for said in before.warnings if said in after.warnings]
     dated = (("earlier", before), ("later", after))
     return [*shared, *(f"the {date} scene: {said}" for date, scene in dated for said in scene.warnings if said not in shared)]
+
+
+def _swapped(before: Scene, after: Scene) -> list[str]:
+    """Whether the dates contradict the order in which the scenes are given; a date that is not known contradicts nothing."""
+    first, second = _moment(before), _moment(after)
+    if first is None or second is None or first <= second:
+        return []
+    return ["BEFORE is the later one by its date: appeared and vanished are exchanged; swap the two"]
+
+
+def _moment(scene: Scene) -> dt.datetime | None:
+    """When a scene was taken, in UTC, whatever way its date is written in."""
+    told = acquisition_datetime({"ACQUISITION_DATETIME": scene.datetime or ""}, "")
+    return None if told is None else dt.datetime.fromisoformat(told)
+
+
+def _common(before: Scene, after: Scene) -> Window | None:
+    """The smallest window of the earlier scene's grid with the outline of the later one in it, by their transforms."""
+    along = np.linspace(0.0, 1.0, EDGE_NODES)
+    across = np.concatenate([np.zeros(EDGE_NODES), np.ones(EDGE_NODES)])
+    down, right = np.concatenate([across, along, along]), np.concatenate([along, along, across])
+    found = _pixels_of(before.georef, after.georef, right * after.width, down * after.height)
+    if not all(np.isfinite(places).all() for places in found):
+        return None
+    left, top = (int(np.floor(places.min())) for places in found)
+    width, height = (int(np.ceil(places.max())) - start for places, start in zip(found, (left, top), strict=True))
+    return Window(row_off=top, col_off=left, height=height, width=width).within(before.height, before.width)
 
 
 def _told(shift: Shift, config: Config) -> list[str]:

@@ -57,7 +57,7 @@ def estimate_shift(before: Scene, after: Scene, config: Config) -> Shift:
     found = [_shift_of(*chips) for chips in _chips(before, after)]
     limit = config.change.max_shift_px
     near = np.array([shift for shift in found if np.abs(shift).max() <= limit]).reshape(-1, 2)
-    if len(near) < min(LEAST_CHIPS, max(1, len(found))) or 2 * len(near) < len(found):
+    if len(near) < LEAST_CHIPS or 2 * len(near) < len(found):
         return NONE
     middle = np.median(near, axis=0)
     scatter = np.median(np.abs(near - middle), axis=0)
@@ -81,8 +81,8 @@ def _chips(before: Scene, after: Scene) -> Iterator[tuple[NDArray[np.float64], N
 
 
 def _windows(height: int, width: int) -> list[Window]:
-    """Up to `MAX_CHIPS` squares spread evenly."""
-    side = min(SIDE_PX, height, width)
+    """Up to `MAX_CHIPS` squares spread evenly, smaller ones in small scenes, since one chip alone may be misled by what changed in it."""
+    side = min(SIDE_PX, max(LEAST_SIDE_PX, min(height, width) // 2), height, width)
     if side < LEAST_SIDE_PX:
         return []
     n_rows, n_cols = (max(1, min(4, length // side)) for length in (height, width))

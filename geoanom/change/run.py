@@ -13,7 +13,7 @@ from geoanom.config import Config, canonical_json
 from geoanom.embed.threads import one_thread
 from geoanom.layer.anomaly import AnomalyLayer, SceneSummary, anomalies_of
 from geoanom.layer.quicklook import Thumbnail
-from geoanom.pipeline import Outcome, Outputs, select, write_outputs
+from geoanom.pipeline import Outcome, Outputs, check_places, select, write_outputs
 from geoanom.raster.blocks import stream_panels
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ def change(
     config, outputs = config or Config(), outputs or Outputs()
     outputs.check(1)
     pair = open_pair(before, after, config)
+    check_places([pair.after], outputs)
     judge = fit_judge(pair, config)
     with tempfile.TemporaryDirectory(prefix="geoanom-") as workdir:
         scores = score_pair(pair, judge, config, Path(workdir))

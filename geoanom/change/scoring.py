@@ -52,6 +52,44 @@ class ChangeJudge:
     """(band,) robust standard deviation of it."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ToldCells:
+    """Cells with no more of them than is told, whose size does not depend on the number of bands."""
+
+    rows: NDArray[np.int32]
+    """(n,) cell rows in the scene."""
+    cols: NDArray[np.int32]
+    """(n,) cell columns in the scene."""
+    combined: Floats
+    """(n,) mean of the combined map."""
+    members: NDArray[np.float32]
+    """(n, member)."""
+    odd: NDArray[np.float32]
+    """(n, 2) how much each date by itself stands out."""
+    valid_fraction: Floats
+    """(n,)."""
+    top_band: NDArray[np.int32]
+    """(n, k) positions of the bands furthest from usual, the furthest first."""
+    top_band_sigma: NDArray[np.float32]
+    """(n, k) how far, in robust standard deviations, signed."""
+
+
+def told_of(cells: CellRows, usual: Floats, spread: Floats) -> ToldCells:
+    """What is told of cells, given the usual difference (band,) and its robust standard deviation (band,)."""
+    sigma = (cells.difference - usual) / spread
+    top = np.argsort(-np.abs(sigma), axis=1, kind="stable")[:, :TOP_BANDS]
+    return ToldCells(
+        rows=cells.rows.astype(np.int32),
+        cols=cells.cols.astype(np.int32),
+        combined=cells.combined.copy(),  # not a view, which would keep the bands
+        members=cells.members.astype(np.float32),
+        odd=cells.odd.astype(np.float32),
+        valid_fraction=cells.valid_fraction.copy(),
+        top_band=top.astype(np.int32),
+        top_band_sigma=np.take_along_axis(sigma, top, axis=1).astype(np.float32),
+    )
+
+
 def fit_judge(pair: Pair, config: Config) -> ChangeJudge:
     """Learn from evenly chosen blocks of a pair what is usual.
 
@@ -87,7 +125,7 @@ def score_pair(pair: Pair, judge: ChangeJudge, config: Config, workdir: Path) ->
     height, width, size = pair.before.height, pair.before.width, config.change.cell_px
     grid = TileGrid(height=height, width=width, size=size, stride=size)
     path, n_masked = workdir / "change.tif", 0
-    found: list[CellRows] = []
+    found: list[ToldCells] = []
     tallies = Tally(), Tally()
     blocks = tqdm(stream_blocks(pair, config, tallies), total=n_blocks(height, width), desc="comparing", unit="block", disable=None)
     with WindowWriter(path, height, width) as writer:
@@ -95,7 +133,7 @@ def score_pair(pair: Pair, judge: ChangeJudge, config: Config, workdir: Path) ->
             maps = judge.statistic.maps(block)
             writer.write(block.core, maps.combined)
             cells = cells_of(maps, block.core, size)
-            found.append(_usable(cells, config))
+            found.append(told_of(_usable(cells, config), judge.usual, judge.spread))
             n_masked += len(cells.rows) - len(found[-1].rows)
     scores = _scores(pair, grid, _joined(found), judge, PixelErrors(path))
     return replace(scores, tiles_masked=n_masked, warnings=(*pair.warnings, *_lost(tallies)))
@@ -108,46 +146,42 @@ def _lost(tallies: tuple[Tally, Tally]) -> list[str]:
 
 def _usable(cells: CellRows, config: Config) -> CellRows:
     """The cells with enough usable pixels."""
-    return _picked(cells, np.flatnonzero(cells.valid_fraction >= max(config.tiles.min_valid_fraction, 1e-9)))
-
-
-def _picked(cells: CellRows, places: NDArray[np.int64]) -> CellRows:
+    places = np.flatnonzero(cells.valid_fraction >= max(config.tiles.min_valid_fraction, 1e-9))
     return CellRows(**{each.name: getattr(cells, each.name)[places] for each in fields(cells)})
 
 
-def _joined(parts: Sequence[CellRows]) -> CellRows:
+def _joined(parts: Sequence[ToldCells]) -> ToldCells:
     """All cells in row-major order."""
-    joined = CellRows(**{each.name: np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(CellRows)})
-    return _picked(joined, np.lexsort((joined.cols, joined.rows)))
+    rows, cols = (np.concatenate([getattr(part, name) for part in parts]) for name in ("rows", "cols"))
+    order = np.lexsort((cols, rows))
+    return ToldCells(**{each.name: np.concatenate([getattr(part, each.name) for part in parts])[order] for each in fields(ToldCells)})
 
 
-def _scores(pair: Pair, grid: TileGrid, cells: CellRows, judge: ChangeJudge, errors: PixelErrors) -> ScoreMap:
+def _scores(pair: Pair, grid: TileGrid, cells: ToldCells, judge: ChangeJudge, errors: PixelErrors) -> ScoreMap:
     p_value = judge.combined.p_value(cells.combined)
-    members = [anomaly_score(each.p_value(column)) for each, column in zip(judge.members, cells.members.T, strict=True)]
-    sigma = (cells.difference - judge.usual) / judge.spread
-    top = np.argsort(-np.abs(sigma), axis=1, kind="stable")[:, :TOP_BANDS]
+    members = [anomaly_score(each.p_value(column.astype(np.float64))) for each, column in zip(judge.members, cells.members.T, strict=True)]
     return ScoreMap(
         scene=pair.after,
         grid=grid,
-        rows=cells.rows,
-        cols=cells.cols,
+        rows=cells.rows.astype(np.int64),
+        cols=cells.cols.astype(np.int64),
         score=anomaly_score(p_value),
         statistic=cells.combined,
         p_value=p_value,
         q_value=q_values(p_value),
         member_score=dict(zip(MEMBERS, members, strict=True)),
-        recon_error=cells.members[:, MEMBERS.index("prediction")],
+        recon_error=cells.members[:, MEMBERS.index("prediction")].astype(np.float64),
         valid_fraction=cells.valid_fraction,
-        top_band=top,
-        top_band_sigma=np.take_along_axis(sigma, top, axis=1),
-        top_band_contrast=np.zeros(top.shape, bool),
+        top_band=cells.top_band.astype(np.int64),
+        top_band_sigma=cells.top_band_sigma.astype(np.float64),
+        top_band_contrast=np.zeros(cells.top_band.shape, bool),
         tiles_masked=0,
         pixel_errors=errors,
         direction=_directions(cells.odd),
     )
 
 
-def _directions(odd: Floats) -> NDArray[np.str_]:
+def _directions(odd: NDArray[np.floating]) -> NDArray[np.str_]:
     """What happened in cells (n,): a thing stands out on the later date alone, on the earlier one alone, or it differs otherwise."""
     gain = odd[:, 1] - odd[:, 0]
     return np.select([gain >= TURN, gain <= -TURN], ["appeared", "vanished"], "altered")

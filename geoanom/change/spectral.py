@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 30
 RIDGE = 1e-6
-"""Share of the mean variance that is added to covariances, which may be singular."""
+"""Share of the mean variance that is added to covariances, which may be singular; the bands are in units of their own deviations."""
 LEAST_WEIGHT = 1e-9
 PREDICTOR_ROUNDS = 5
 PREDICTOR_RIDGE = 1e-3
@@ -48,6 +48,8 @@ def fit_alteration(before: Floats, after: Floats) -> Alteration:
     variates of one or two bands shrink from round to round until a few pixels are left.
     """
     both, n_bands = np.hstack([before, after]), before.shape[1]
+    scale = _deviations(both)
+    both /= scale
     weight, kept = np.ones(len(both)), 1.0
     for _ in range(ROUNDS):
         mean = np.average(both, axis=0, weights=weight)
@@ -55,7 +57,13 @@ def fit_alteration(before: Floats, after: Floats) -> Alteration:
         kept = _kept_variance(n_bands)
         variates = (both - mean) @ directions
         weight = chi2.sf(np.einsum("nv,nv->n", variates, variates), n_bands) + LEAST_WEIGHT
-    return Alteration(mean=mean, directions=directions, weight=weight)
+    return Alteration(mean=mean * scale, directions=directions / scale[:, None], weight=weight)
+
+
+def _deviations(values: Floats) -> Floats:
+    """Standard deviations (band,) of pixels (n, band); 1 where there is none but for rounding."""
+    scale = values.std(axis=0)
+    return np.where(scale > 1e-12 * np.abs(values).max(axis=0, initial=0.0), scale, 1.0)
 
 
 def _kept_variance(n_bands: int) -> float:
@@ -138,8 +146,8 @@ def fit_predictor(given: Floats, told: Floats) -> Predictor:
 
     Predicting one date from the other: chronochrome, Schaum and Stocker 1997; Theiler 2008, doi:10.1364/AO.47.000F12.
     """
-    mean, scale = given.mean(axis=0), given.std(axis=0)
-    terms = _terms((given - mean) / np.where(scale > 0, scale, 1.0))
+    mean, scale, unit = given.mean(axis=0), _deviations(given), _deviations(told)
+    terms, told = _terms((given - mean) / scale), told / unit
     weight = np.ones(len(given))
     for _ in range(PREDICTOR_ROUNDS):
         weighted = terms * weight[:, None]
@@ -150,7 +158,7 @@ def fit_predictor(given: Floats, told: Floats) -> Predictor:
         squared = ((away @ whitening) ** 2).sum(axis=1)
         usual = max(float(np.median(squared)), 1e-12)
         weight = chi2.sf(squared / usual * chi2.median(told.shape[1]), told.shape[1]) + LEAST_WEIGHT
-    return Predictor(mean=mean, scale=np.where(scale > 0, scale, 1.0), weights=weights, whitening=whitening)
+    return Predictor(mean=mean, scale=scale, weights=weights * unit, whitening=whitening / unit[:, None])
 
 
 def _terms(standard: Floats) -> Floats:

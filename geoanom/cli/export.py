@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
     from geoanom.layer.features import Features
-    from geoanom.layer.stac import StacAssets
+    from geoanom.layer.stac import StacAssets, Tally
     from geoanom.raster.scene import Scene
 
     Given = Mapping[str, str | Path | None]
@@ -67,7 +67,7 @@ def export(layer: Path, output: Path, *, styles: bool, qgz: bool, stac: Path | N
     if stac is not None:
         from geoanom.layer.stac import check_stac
 
-        check_stac(features, stac, assets=_assets(output, given))
+        tallies = check_stac(features, stac, assets=_assets(output, given))
     EXPORTERS.load(suffix)(features, output)
     for path in styled:
         from geoanom.layer.styles import write_styles
@@ -76,7 +76,7 @@ def export(layer: Path, output: Path, *, styles: bool, qgz: bool, stac: Path | N
     if qgz:
         _write_project(features, output, given, opened)
     if stac is not None:
-        _write_stac(features, output, stac, given)
+        _write_stac(features, output, stac, given, tallies)
     return ExitCode.DONE
 
 
@@ -108,6 +108,7 @@ def _check_outputs(outputs: list[Path], inputs: list[Path], stac: Path | None, *
     """Refuse every output that cannot be written, before one is."""
     from geoanom.layer.atomic import check_output
 
+    _check_apart(outputs, stac)
     for path in outputs:
         for source in inputs:
             if path.exists() and source.exists() and path.samefile(source):
@@ -115,6 +116,21 @@ def _check_outputs(outputs: list[Path], inputs: list[Path], stac: Path | None, *
         check_output(path, overwrite=overwrite)
     if stac is not None:
         check_output(stac, overwrite=overwrite)
+
+
+def _check_apart(outputs: list[Path], stac: Path | None) -> None:
+    """Refuse outputs that would write over each other."""
+    places = [_place(path) for path in outputs]
+    for i, path in enumerate(outputs):
+        if places[i] in places[:i]:
+            raise ConfigError(path, "would be written twice", "give OUT another name than the heatmap has")
+        if stac is not None and _place(stac) in (places[i], *places[i].parents):
+            raise ConfigError(path, f"lies in the STAC folder {stac}, which holds nothing else", "write the layer beside it")
+
+
+def _place(path: Path) -> Path:
+    """Where a file lies, links of folders followed."""
+    return path.absolute().parent.resolve() / path.name
 
 
 def _project_scene(features: Features, output: Path, given: Given) -> Scene | None:
@@ -136,10 +152,10 @@ def _write_project(features: Features, output: Path, given: Given, opened: Scene
     write_project(features, output.with_suffix(".qgz"), layer=output, opened=opened, **shown)
 
 
-def _write_stac(features: Features, output: Path, folder: Path, given: Given) -> None:
+def _write_stac(features: Features, output: Path, folder: Path, given: Given, tallies: Mapping[str, Tally]) -> None:
     from geoanom.layer.stac import write_stac
 
-    write_stac(features, folder, assets=_assets(output, given))
+    write_stac(features, folder, assets=_assets(output, given), tallies=tallies)
 
 
 def _assets(output: Path, given: Given) -> StacAssets:

@@ -119,7 +119,7 @@ def _ground_of(provenance: Mapping[str, Any], path: Path) -> _Ground:
         )
     try:
         return _checked(provenance, scenes[0], path)
-    except (KeyError, TypeError, ValueError, ArithmeticError, CRSError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, CRSError) as error:
         raise InputError(path, f"cannot be made, as the layer tells a scene that cannot be ({error})", "export it again") from error
 
 
@@ -132,6 +132,8 @@ def _checked(provenance: Mapping[str, Any], scene: Mapping[str, Any], path: Path
     if min(n_rows, n_cols) < 1 or n_rows * n_cols > MOST_CELLS:
         raise ValueError(f"{height} x {width} pixels, stride {stride}")
     place = Affine.identity() if crs is None else Affine(*map(float, transform))
+    if place.determinant == 0 or not np.isfinite(place[:6]).all():
+        raise ValueError("its pixels have no area")
     georef = Georeference(crs_wkt=None if crs is None else CRS.from_user_input(crs).to_wkt(), transform=place)
     told = {"MODEL_ID": provenance.get("model_id"), "TILE_SIZE": provenance.get("tile_size"), "ACQUISITION_DATETIME": scene["datetime"]}
     tags = about(scene["name"], scene["digest"], int(stride), **{name: str(value) for name, value in told.items() if value is not None})
@@ -141,17 +143,25 @@ def _checked(provenance: Mapping[str, Any], scene: Mapping[str, Any], path: Path
 def _lay(tiles: Callable[[], Iterator[Feature]], ground: _Ground, values: NDArray[np.float32]) -> None:
     """Each tile's score on its cell."""
     for tile in tiles():
-        row, col = tile.properties["row"], tile.properties["col"]
+        row, col, score = (_told(tile, name, "tile_id", ground.path) for name in ("row", "col", "score"))
         if not (0 <= row < ground.height and 0 <= col < ground.width):
             raise InputError(ground.path, f"has no cell for the tile at row {row}, column {col}", "export the layer again")
-        values[row, col] = tile.properties["score"]
+        values[row, col] = score
+
+
+def _told(feature: Feature, name: str, identity: str, path: Path) -> Any:
+    """A property that must be known."""
+    value = feature.properties.get(name)
+    if value is None:
+        raise InputError(path, f"cannot be made: {feature.properties.get(identity)} of the layer has no {name}", "export the layer again")
+    return value
 
 
 def _burn(features: Features, ground: _Ground, values: NDArray[np.float32]) -> None:
     """Each anomaly's score on its cells."""
     for group in features.groups():
         shapes = np.array([feature.geometry for feature in group], object)
-        scores = np.array([feature.properties["score"] for feature in group], np.float32)
+        scores = np.array([_told(feature, "score", "anomaly_id", ground.path) for feature in group], np.float32)
         met = np.zeros(len(group), bool)
         for turn in ground.turns:
             met |= _burn_turn(shapely.transform(shapes, partial(ground.cells, turn=turn)), scores, values)

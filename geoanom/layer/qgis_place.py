@@ -74,10 +74,11 @@ def _grid(entry: Mapping[str, Any]) -> tuple[Georeference, int, int] | None:
         return None
     try:
         crs = CRS.from_user_input(entry["crs"])
-    except CRSError:
+        height, width = map(int, entry["shape"])
+        place = Affine(*map(float, entry["transform"]))
+    except (CRSError, LookupError, TypeError, ValueError, OverflowError):
         return None
-    height, width = entry["shape"]
-    return Georeference(crs_wkt=crs.to_wkt(), transform=Affine(*entry["transform"])), height, width
+    return (Georeference(crs_wkt=crs.to_wkt(), transform=place), height, width) if np.isfinite(place[:6]).all() else None
 
 
 def _corners(georef: Georeference, height: int, width: int) -> Bounds:

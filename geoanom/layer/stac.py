@@ -2,6 +2,7 @@
 
 Follows https://github.com/radiantearth/stac-spec with the extensions projection 2.0.0 and processing 1.2.0
 (https://github.com/stac-extensions). Fields with the prefix ``geoanom:`` are the layer's own.
+The projection fields are those of the scene's grid; vectors have no grid, tell their CRS themselves, and so have none of the fields.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ import json
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
+
+from shapely.errors import ShapelyError
 
 from geoanom.errors import InputError, OutputError
 from geoanom.layer.atomic import atomic_folder
@@ -20,7 +23,7 @@ from geoanom.layer.stac_assets import assets_of
 from geoanom.layer.stac_place import bbox_of, grid_of, interval_of, place_of, time_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from geoanom.layer.features import Features
@@ -70,13 +73,14 @@ class Tally:
         return Tally(anomalies=self.anomalies + 1, max_score=max(known, default=None))
 
 
-def write_stac(features: Features, folder: Path, *, assets: StacAssets) -> int:
+def write_stac(features: Features, folder: Path, *, assets: StacAssets, tallies: Mapping[str, Tally] | None = None) -> int:
     """Write ``collection.json`` and ``items/NAME.json`` for each scene; an existing folder is replaced.
 
     Args:
-        features: a layer that tells its scenes; gone through once.
+        features: a layer that tells its scenes; gone through once where its tallies are not given.
         folder: will hold nothing else.
         assets: what the items point to, by addresses relative to them.
+        tallies: what `check_stac` counted.
 
     Returns:
         The number of items.
@@ -86,11 +90,9 @@ def write_stac(features: Features, folder: Path, *, assets: StacAssets) -> int:
         OutputError: it could not be written, or does not read back.
     """
     source = assets.layers[0] if assets.layers else folder
+    tallies = check_stac(features, folder, assets=assets) if tallies is None else tallies
     entries, grids = _scenes(features, source)
-    _check_single(assets, entries)
-    _check_replaceable(folder)
     shared = assets_of(assets, folder / ITEMS, features.provenance.get("model_id"))
-    tallies = _tallied(features, entries, source)
     name = _collection_id(features.provenance, entries)
     items = dict(zip(_names(entries), entries, strict=True))
     with atomic_folder(folder) as temporary:
@@ -102,16 +104,23 @@ def write_stac(features: Features, folder: Path, *, assets: StacAssets) -> int:
     return len(items)
 
 
-def check_stac(features: Features, folder: Path, *, assets: StacAssets) -> None:
+def check_stac(features: Features, folder: Path, *, assets: StacAssets) -> dict[str, Tally]:
     """Refuse what `write_stac` could not write, before the layers that it points to are written.
 
+    Returns:
+        What the layer holds of each scene, by name; scenes that share a name are left out.
+
     Raises:
-        InputError: the layer does not tell its scenes, or has several where an asset shows one.
+        InputError: the layer does not tell its scenes, or has several where an asset shows one, or an asset but the layers is not there
+            or not of this layer.
         OutputError: the folder holds something else.
     """
-    entries, _ = _scenes(features, assets.layers[0] if assets.layers else folder)
+    source = assets.layers[0] if assets.layers else folder
+    entries, _ = _scenes(features, source)
     _check_single(assets, entries)
     _check_replaceable(folder)
+    assets_of(replace(assets, layers=()), folder / ITEMS, features.provenance.get("model_id"))
+    return _tallied(features, entries, source)
 
 
 def _scenes(features: Features, source: Path) -> tuple[list[Mapping[str, Any]], list[dict[str, Any]]]:
@@ -122,8 +131,10 @@ def _scenes(features: Features, source: Path) -> tuple[list[Mapping[str, Any]], 
     if not all(entry.keys() >= {"name", "shape", "footprint"} for entry in entries):
         raise InputError(source, "does not tell where its scenes lie, as an older geoanom made it", "score the scenes again")
     try:
+        for entry in entries:
+            json.dumps([place_of(entry), time_of(entry), _own(features.provenance, entry, None)])
         return entries, [grid_of(entry["shape"], entry.get("crs"), entry.get("transform")) for entry in entries]
-    except (TypeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, ValueError, ShapelyError) as error:
         raise InputError(source, f"tells its scenes in a way that cannot be understood ({error})", "score the scenes again") from error
 
 
@@ -191,16 +202,9 @@ def _item(name: str, collection: str, entry: Mapping[str, Any], about: Mapping[s
         **place,
         "properties": {"title": entry["name"], **time_of(entry), **about},
         "links": [{"rel": rel, "href": f"../{COLLECTION}", "type": "application/json"} for rel in ("root", "parent", "collection")],
-        "assets": dict(_placed(shared, place.get("bbox"))),
+        "assets": dict(shared),
         "collection": collection,
     }
-
-
-def _placed(shared: Mapping[str, Asset], bbox: list[float] | None) -> Iterator[tuple[str, Asset]]:
-    """The assets, where vectors do not lie in the scene's CRS, which they would else inherit."""
-    inherited = {"proj:code": None} if bbox is None else {"proj:code": "EPSG:4326", "proj:bbox": bbox}
-    for key, asset in shared.items():
-        yield key, {**asset, **inherited} if "anomalies" in asset["roles"] else asset
 
 
 def _own(provenance: Mapping[str, Any], entry: Mapping[str, Any], tally: Tally | None) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from geoanom.sources.remote import is_remote
 from geoanom.sources.web import public_name
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from rasterio.io import DatasetReader
 
     from geoanom.layer.stac import StacAssets
@@ -50,6 +52,8 @@ SCENE_TYPES = {
     ".json": "application/geo+json",
     ".geojson": "application/geo+json",
 }
+RASTERS = (".tif", ".tiff")
+"""Layers that are heatmaps."""
 LEVEL = "L4"
 """Results from analyses of lower level data, as the processing extension names them."""
 STATISTICS = {"minimum": "MINIMUM", "maximum": "MAXIMUM", "mean": "MEAN", "stddev": "STDDEV", "valid_percent": "VALID_PERCENT"}
@@ -75,7 +79,7 @@ def assets_of(assets: StacAssets, items: Path, model_id: str | None) -> dict[str
     if assets.scene is not None:
         found["scene"] = _scene(assets.scene, items)
     if assets.heatmap is not None:
-        found["heatmap"] = _heatmap(assets.heatmap, items)
+        found[_free("heatmap", found)] = _heatmap(assets.heatmap, items)
     if assets.model is not None:
         found["model"] = _model(assets.model, items, model_id)
     if assets.report is not None:
@@ -85,21 +89,27 @@ def assets_of(assets: StacAssets, items: Path, model_id: str | None) -> dict[str
 
 
 def layer_assets(paths: tuple[Path, ...], items: Path) -> dict[str, Asset]:
-    """The layer's files, ``anomalies`` and then ``anomalies_gpkg`` and the like; they lie in longitude and latitude.
+    """The layer's files: ``anomalies`` and then ``anomalies_gpkg`` and the like, and ``heatmap`` for one that is a raster.
 
     Raises:
-        InputError: a file is not there.
+        InputError: a file is not there, or a raster cannot be read.
     """
     found: dict[str, Asset] = {}
     for path in paths:
         suffix = path.suffix.lower()
-        key = f"anomalies_{suffix.lstrip('.')}" if found else "anomalies"
-        if key in found:
-            key = f"{key}_{len(found) + 1}"
+        if suffix in RASTERS:
+            found[_free("heatmap", found)] = _heatmap(path, items)
+            continue
+        key = _free(f"anomalies_{suffix.lstrip('.')}" if "anomalies" in found else "anomalies", found)
         kind = {"type": LAYER_TYPES[suffix]} if suffix in LAYER_TYPES else {}
         title = f"Anomalies as {suffix.lstrip('.')}"
         found[key] = {"href": href_of(path, items), **kind, "title": title, "roles": ["data", "anomalies"], "processing:level": LEVEL}
     return found
+
+
+def _free(key: str, found: Mapping[str, Asset]) -> str:
+    """The key, with a number where another asset has it."""
+    return key if key not in found else f"{key}_{len(found) + 1}"
 
 
 def href_of(path: Path, items: Path) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.ndimage import binary_erosion, convolve
+from scipy.ndimage import binary_dilation, convolve
 from scipy.optimize import brentq
 from scipy.stats import f as f_distribution
 from scipy.stats import gamma
@@ -44,9 +44,9 @@ COMPANY = 3.0
 ALONE = 10.0
 """its p is so many times below what the rate asks for: a cell alone is a speck unless it is sure."""
 CLEAR_CELLS = 5
-"""Side, in cells, of the square that must be visible where an alert begins: haze lies about clouds farther than their masks."""
+"""Side, in cells, of the square in which nothing may be hidden where an alert begins: haze lies about clouds farther than their masks."""
 CLEAR_SHARE = 0.25
-"""Share of the look that must be visible for anything to be news in it."""
+"""Share of what has ever been visible that must be so for anything to be news in a look."""
 SUPPORT_P = 0.01
 """The model's score counts as a second witness up to this p."""
 
@@ -77,7 +77,7 @@ def called_cells(departures: Departures, numbers: NDArray[np.int32], frozen: Fla
         areas: their rules.
     """
     p = p_values(departures, frozen)
-    families = ((~frozen & _clear_around(visible), True), (frozen, False))
+    families = ((~frozen & _clear_around(visible, departures.ever), True), (frozen, False))
     called = np.zeros(p.shape, bool)
     for number in np.unique(numbers[numbers >= 0]):
         fdr = areas.rules_of(int(number)).fdr
@@ -103,11 +103,11 @@ def p_values(departures: Departures, frozen: Flags) -> Floats:
     return found
 
 
-def _clear_around(visible: Flags) -> Flags:
-    """(row, col) where an alert may begin."""
-    if visible.mean() < CLEAR_SHARE:
+def _clear_around(visible: Flags, ever: Flags) -> Flags:
+    """(row, col) where an alert may begin: what no look (row, col) has ever shown is the edge of the scenes and hides nothing."""
+    if not ever.any() or visible[ever].mean() < CLEAR_SHARE:
         return np.zeros_like(visible)
-    return np.asarray(binary_erosion(visible, np.ones((CLEAR_CELLS, CLEAR_CELLS), bool), border_value=1))
+    return np.asarray(visible & ~binary_dilation(ever & ~visible, np.ones((CLEAR_CELLS, CLEAR_CELLS), bool)))
 
 
 def _exponential(sums: Floats, usual: Flags) -> Floats:

@@ -50,9 +50,17 @@ def digested(telling: Telling, store: Store, digest: Digest, monitor: str, *, to
     return replace(telling, events=(event,) if is_due else (), folded=tuple(fresh))
 
 
-def is_overdue(store: Store, digest: Digest, *, told: Collection[str], now: float) -> bool:
+def due_digest(store: Store, digest: Digest | None, *, told: Collection[str]) -> Digest | None:
+    """The digest that is asked for; without one, a last one at once for what still waits."""
+    from geoanom.monitor.settings import Digest
+
+    return Digest() if digest is None and _held(store, told) else digest
+
+
+def is_overdue(store: Store, digest: Digest | None, *, told: Collection[str], now: float) -> bool:
     """Is there something to tell, although nothing is new?"""
-    return bool(_held(store, told)) and _is_due(store, digest, now)
+    asked = due_digest(store, digest, told=told)
+    return asked is not None and bool(_held(store, told)) and _is_due(store, asked, now)
 
 
 def digest_of(events: Sequence[Event], monitor: str) -> Event:

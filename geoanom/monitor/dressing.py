@@ -6,7 +6,7 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from geoanom.monitor.digest import digested
+from geoanom.monitor.digest import digested, due_digest
 from geoanom.monitor.states import link_to
 
 if TYPE_CHECKING:
@@ -37,8 +37,9 @@ def dressed(
         told: ids of the events in the outbox.
         now: seconds since 1970.
     """
-    if monitor.digest is not None:
-        telling = digested(telling, store, monitor.digest, monitor.name, told=told, now=now)
+    digest = due_digest(store, monitor.digest, told=told)
+    if digest is not None:
+        telling = digested(telling, store, digest, monitor.name, told=told, now=now)
     linked = [_linked(event, monitor) for event in telling.events]
     if monitor.thumbnails and any("alert_id" in event.body["data"] for event in linked):
         linked = _pictured(linked, telling, store, open_scene)

@@ -8,6 +8,7 @@ gets another id, and keeps the name under which people have been told of it.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -94,7 +95,7 @@ def names_of(named: Mapping[str, Alert], alerts: Iterable[Alert]) -> dict[str, s
     """The name of each alert, by id: that of the alert it was when people were told, else its id.
 
     An alert takes over a name if it shares cells and time with the alert that bore it; first those that have kept their id, then those
-    that share most cells. A free id serves as name; if it is the name of another alert, id and beginning do.
+    that share most cells. A free id serves as name; if it is the name of another alert, a hash of id, beginning and a number does.
     """
     current = {alert.alert_id: alert for alert in alerts}
     names: dict[str, str] = {}
@@ -104,8 +105,27 @@ def names_of(named: Mapping[str, Alert], alerts: Iterable[Alert]) -> dict[str, s
             names[alert_id] = name
             taken.add(name)
     taken |= set(named)
-    fresh = {key: key if key not in taken else _hash(key, alert.first_detected)[:16] for key, alert in current.items() if key not in names}
-    return {**names, **fresh}
+    for key, alert in current.items():
+        if key not in names:
+            names[key] = next(name for name in _free(key, alert) if name not in taken)
+            taken.add(names[key])
+    return names
+
+
+def _free(key: str, alert: Alert) -> Iterator[str]:
+    """Names that an alert may get, in turn."""
+    yield key
+    yield from (_hash(key, alert.first_detected, str(k))[:16] for k in itertools.count())
+
+
+def retired(said: Said, names: Mapping[str, str]) -> dict[str, Alert]:
+    """Bearers of names whose withdrawal is told: without heirs, so that what comes back is told as new, and under another name.
+
+    Args:
+        said: before.
+        names: of the alerts that there are, by id.
+    """
+    return {name: replace(said.named[name], status="resolved", cells=frozenset()) for name in _unborne(said, names)}
 
 
 def _heirs(named: Mapping[str, Alert], current: Mapping[str, Alert]) -> Iterator[tuple[str, str]]:

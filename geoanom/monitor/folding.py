@@ -11,6 +11,7 @@ import numpy as np
 
 from geoanom.monitor.history import LifecycleRules
 from geoanom.monitor.lifecycle import advance
+from geoanom.monitor.past import judged
 from geoanom.monitor.values import Cells, Judgement
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def fold(
         if stop():
             return None
         judgement = judge(look, past, frozen_cells(history))
-        judgement = replace(judgement, detections=(), suspect=None) if look.digest in fitted else judgement
+        judgement = _silent(look) if look.digest in fitted else judgement
         history = advance(history, judgement, rules)
         judgements.append(_bare(judgement))
         past.add(entries[look.digest], judgement.suspect)
@@ -134,6 +135,11 @@ def frozen_cells(history: History) -> dict[Cell, str]:
             for cell in place.alert.cells:
                 found[cell] = min(found.get(cell, place.alert.first_detected), place.alert.first_detected)
     return found
+
+
+def _silent(look: Look) -> Judgement:
+    """Nothing is said of a look: it finds nothing, and ends nothing."""
+    return Judgement(look=judged(look, np.zeros(look.cells.valid.shape, bool)), detections=())
 
 
 def _bare(judgement: Judgement) -> Judgement:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,12 @@ REFUSED = "refused"
 """Stamp of a scene that is not opened, whatever it holds."""
 MOST_TRIES = 5
 """A scene on another machine may fail for reasons that pass: it is tried in so many passes, although it looks the same."""
+MOST_LOCAL_TRIES = 3
+"""So may one on this machine: its disk, its memory, its rights."""
+AHEAD_DAYS = 2
+"""A scene may be so far ahead of this machine's clock."""
+NOT_BEFORE, MADE_BY = " not before ", " by geoanom "
+"""Conditions in the stamp of a refused scene: it is tried again from some moment on, or by another version."""
 EMPTY = ("holds no scene", "holds no item that is asked for")
 """What is wrong with a source in which nothing has arrived yet."""
 
@@ -49,7 +57,43 @@ class Intake:
     """Left aside because their names tell a date before the one that was asked for."""
 
 
-def take_in(monitor: Monitor, config: Config, seen: Mapping[str, Seen], since: str | None) -> Intake:
+class AheadError(InputError):
+    """A scene of a time that has not come."""
+
+    moment = ""
+    """Of its acquisition."""
+
+
+def refuse_ahead(uri: str, moment: str, now: float) -> None:
+    """Refuse a scene whose date, or this machine's clock, must be wrong: the memory is as long as the newest look says.
+
+    Args:
+        uri: of the scene.
+        moment: of its acquisition.
+        now: seconds since 1970.
+
+    Raises:
+        AheadError: it was taken in the future.
+    """
+    if moment > _latest(now):
+        error = AheadError(uri, f"says it was taken on {moment}, which is in the future", "correct its date or this machine's clock")
+        error.moment = moment
+        raise error
+
+
+def stamp_after(stamp: str, error: InputError | None) -> str:
+    """What to keep as the stamp of a scene, so that the right pass tries it again."""
+    if isinstance(error, AheadError):
+        return f"{stamp}{NOT_BEFORE}{error.moment}"
+    return f"{stamp}{MADE_BY}{version('geoanom')}" if error is not None and error.wrong.startswith("bug:") else stamp
+
+
+def _latest(now: float) -> str:
+    """Moment of the last scene that is believed."""
+    return (dt.datetime.fromtimestamp(now, dt.UTC) + dt.timedelta(days=AHEAD_DAYS)).replace(tzinfo=None, microsecond=0).isoformat() + "Z"
+
+
+def take_in(monitor: Monitor, config: Config, seen: Mapping[str, Seen], since: str | None, now: float) -> Intake:
     """Look for scenes.
 
     Args:
@@ -57,13 +101,14 @@ def take_in(monitor: Monitor, config: Config, seen: Mapping[str, Seen], since: s
         config: how scenes are read.
         seen: what became of each scene before, by name.
         since: moment before which scenes are left aside.
+        now: seconds since 1970.
 
     Raises:
         InputError: a source cannot be reached.
     """
     entries = _entries(monitor, _searching(config, since))
     wanted = [entry for entry in entries if since is None or not _is_older(entry, since)]
-    fresh = [candidate for entry in wanted if (candidate := _candidate(entry, config, seen.get(entry.name))) is not None]
+    fresh = [candidate for entry in wanted if (candidate := _candidate(entry, config, seen.get(entry.name), now)) is not None]
     ordered = sorted(fresh, key=lambda candidate: (_date(candidate.entry) or "9999", candidate.entry.name))
     return Intake(
         fresh=tuple(ordered),
@@ -102,13 +147,29 @@ def _is_older(entry: Entry, since: str) -> bool:
     return date is not None and date[:10] < since[:10]
 
 
-def _candidate(entry: Entry, config: Config, before: Seen | None) -> Candidate | None:
+def _candidate(entry: Entry, config: Config, before: Seen | None, now: float) -> Candidate | None:
     stamp = stamp_of(entry.uri, config) if entry.refusal is None else REFUSED
-    if before is None or not stamp or before.stamp != stamp:
+    if before is None or not stamp or _is_other(before.stamp, stamp, now):
         return Candidate(entry=entry, stamp=stamp, attempts=1)
-    if before.outcome == "refused" and "://" in entry.uri and before.attempts < MOST_TRIES:
+    if before.outcome == "refused" and before.attempts < _most_tries(before, entry):
         return Candidate(entry=entry, stamp=stamp, attempts=before.attempts + 1)
     return None
+
+
+def _is_other(kept: str, stamp: str, now: float) -> bool:
+    """Has the scene changed, or what made it be refused?"""
+    rest, _, maker = kept.partition(MADE_BY)
+    known, _, moment = rest.partition(NOT_BEFORE)
+    return known != stamp or maker not in ("", version("geoanom")) or (moment != "" and moment <= _latest(now))
+
+
+def _most_tries(before: Seen, entry: Entry) -> int:
+    """A scene whose time has not come waits for that, and a name on this machine stays what it is."""
+    if NOT_BEFORE in before.stamp:
+        return 0
+    if "://" in entry.uri:
+        return MOST_TRIES
+    return MOST_LOCAL_TRIES if entry.refusal is None else 0
 
 
 def names_of(candidates: tuple[Candidate, ...], most: int = 3) -> Iterator[str]:

@@ -16,7 +16,7 @@ from geoanom.monitor.areas import Areas
 from geoanom.monitor.calling import called_cells
 from geoanom.monitor.guards import suspicion
 from geoanom.monitor.memory import LEARNING, Memory, remember
-from geoanom.monitor.past import day_of, features_of, remembered, visible
+from geoanom.monitor.past import day_of, features_of, judged, remembered, visible
 from geoanom.monitor.places import Findings
 from geoanom.monitor.scenewide import learn_scene
 from geoanom.monitor.values import Judgement
@@ -53,6 +53,8 @@ class Departures:
     """(row, col) of the memory, see `geoanom.monitor.memory`."""
     since: NDArray[np.int32]
     """(row, col) year of the first of these looks."""
+    ever: NDArray[np.bool_]
+    """(row, col) was it visible in any of the looks, or is it now?"""
 
     @property
     def learned(self) -> NDArray[np.bool_]:
@@ -88,15 +90,15 @@ def judge(
     before = remembered(past, look, frozen or {})
     scene = learn_scene(before, rules, least)
     if scene is None:
-        return Judgement(look=look, detections=())
+        return Judgement(look=judged(look, np.zeros_like(numbers, bool)), detections=())
     names = tuple(bands) or tuple(f"band {band + 1}" for band in range(scene.n_bands))
-    suspect = suspicion(scene.now, scene.before, rules, names)
-    if suspect is not None:
-        return Judgement(look=look, detections=(), suspect=suspect)
+    suspect = [suspicion(era.now, era.before, rules, names) for era in scene.eras]
+    if all(suspect):
+        return Judgement(look=look, detections=(), suspect=suspect[0])
     departures = measure(before, scene, rules, least)
     called = called_cells(departures, numbers, before.began >= 0, visible(look.cells.valid, least), areas)
     findings = Findings(look=look, departures=departures, called=called, numbers=numbers, areas=areas, lattice=lattice, bands=names)
-    return Judgement(look=look, detections=findings.detections())
+    return Judgement(look=judged(look, departures.learned), detections=findings.detections())
 
 
 def measure(before: Remembered, scene: Scenewide, rules: Rules, least: NDArray[np.float32]) -> Departures:
@@ -111,6 +113,7 @@ def measure(before: Remembered, scene: Scenewide, rules: Rules, least: NDArray[n
         n=np.zeros(shape, np.int16),
         kind=np.full(shape, LEARNING, np.int8),
         since=np.zeros(shape, np.int32),
+        ever=np.isfinite(now[..., 0]),
     )
     for band in before.bands(now.shape[-1]):
         _measure_band(before, scene, rules, band, now=now[band], least=least[band], onto=found)
@@ -127,11 +130,13 @@ def _measure_band(
     least: NDArray[np.float32],
     onto: Departures,
 ) -> None:
-    """Fill in the visible cells of a band of rows that have a memory."""
+    """Fill in the visible cells of a band of rows that have a memory, and what has ever been visible."""
     seen = np.isfinite(now[..., 0])
-    if not len(before.entries) or not seen.any():
+    everything = before.stack(band, least)
+    onto.ever[band] |= np.isfinite(everything[..., 0]).any(axis=0)
+    if not len(everything) or not seen.any():
         return
-    stack = scene.removed(before.stack(band, least)[:, seen])
+    stack = scene.removed(everything[:, seen])
     memory = remember(stack, before.allowed(band)[:, seen], before.days, day_of(before.look.moment), rules)
     ours = scene.light.removed(now[seen])
     lengths = _lengths(ours, stack, memory, scene)

@@ -93,7 +93,8 @@ def _seen(place: Place, hit: _Hit | None, look: Look, rules: LifecycleRules) -> 
     """The place after a look; the same object if the look has not seen it."""
     if hit is not None:
         return _detected(place, hit, look, rules)
-    if visible_share(place.alert.cells, look.cells) < rules.min_valid_fraction:
+    share = visible_share(place.alert.cells, look.cells)
+    if share <= 0 or share < rules.min_valid_fraction:
         return place
     return _clear(place, look, rules)
 

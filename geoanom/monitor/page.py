@@ -138,12 +138,13 @@ def _latest_first(moment: str) -> tuple[int, ...]:
 def _pictures(store: Store, names: set[str]) -> dict[str, dict[str, str]]:
     """The newest pictures that messages carried, those that show the thing rather than those in which it is gone."""
     found: dict[str, dict[str, str]] = {}
-    for event in sorted(store.events(), key=lambda event: event.type != "alert.resolved"):
+    ends: dict[str, dict[str, str]] = {}
+    for event in store.each_event():
         data = event.body.get("data", {})
         own = {key: value for key, value in data.items() if key.startswith("thumbnail_")}
         if own and data.get("alert_id") in names:
-            found[data["alert_id"]] = own
-    return found
+            (ends if event.type == "alert.resolved" else found)[data["alert_id"]] = own
+    return {**ends, **found}
 
 
 def _counts(status: Mapping[str, Any]) -> str:

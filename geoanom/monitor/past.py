@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -11,7 +11,7 @@ from geoanom.monitor.memory import season_of
 from geoanom.monitor.values import Cells
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from numpy.typing import NDArray
 
@@ -23,6 +23,8 @@ REMEMBERED = 64
 """Looks that a cell is remembered by."""
 REMEMBERED_BEFORE = 32
 """Looks that a cell is remembered by where an alert is open: of those before it began."""
+LASTING = 6
+"""So many suspect looks in a row are no bad looks, but how the place looks from now on."""
 SEASON_DAYS = 45
 """Looks of this time of other years come first, whatever a monitor takes for a season."""
 HELD_VALUES = 4_000_000
@@ -44,7 +46,7 @@ class Entry(Protocol):
 
     @property
     def state(self) -> str:
-        """``used`` looks are remembered, ``suspect`` and ``superseded`` ones are not."""
+        """``used`` looks are remembered, ``suspect`` ones if they last, ``superseded`` ones are not."""
 
     @property
     def place(self) -> tuple[int, int, int, int]:
@@ -77,6 +79,8 @@ class Remembered:
     """Digests of the looks that are remembered where no alert is open."""
     before: tuple[frozenset[str], ...]
     """The same for each of the moments."""
+    newest: frozenset[str]
+    """Digests of the looks since the place was last changed all over for good; of all where it never was."""
 
     @property
     def days(self) -> NDArray[np.float64]:
@@ -87,6 +91,11 @@ class Remembered:
     def is_usual(self) -> NDArray[np.bool_]:
         """(look,) is it remembered where no alert is open?"""
         return self._among(self.usual)
+
+    @property
+    def is_newest(self) -> NDArray[np.bool_]:
+        """(look,) is it of the time since the place was last changed all over?"""
+        return self._among(self.newest)
 
     def bands(self, n_features: int) -> Iterator[slice]:
         """Rows of the look that are held at once; they begin at multiples of lattice rows, as stored looks do."""
@@ -121,14 +130,32 @@ class Remembered:
 
 def remembered(past: Past, look: Look, frozen: Mapping[Cell, str]) -> Remembered:
     """The looks that a look is compared with, and for open alerts those before each began."""
-    usable = [entry for entry in past.entries(None, look.order) if entry.state == "used" and _overlaps(entry.place, look)]
+    usable, newest = _trusted(entry for entry in past.entries(None, look.order) if _overlaps(entry.place, look))
     began, moments = _began(look, frozen)
     day = day_of(look.moment)
-    usual = _chosen(usable, day, REMEMBERED)
+    kept = newest[-LASTING:] if len(newest) < len(usable) else []  # so that the guards can tell what is usual now
+    usual = _chosen(usable, day, REMEMBERED).union(entry.digest for entry in kept)
     before = tuple(_chosen([entry for entry in usable if entry.moment < moment], day, REMEMBERED_BEFORE) for moment in moments)
     wanted = usual.union(*before)
     entries = tuple(entry for entry in usable if entry.digest in wanted)
-    return Remembered(past=past, look=look, entries=entries, moments=moments, began=began, usual=usual, before=before)
+    since = frozenset(entry.digest for entry in newest)
+    return Remembered(past=past, look=look, entries=entries, moments=moments, began=began, usual=usual, before=before, newest=since)
+
+
+def _trusted(entries: Iterable[Entry]) -> tuple[list[Entry], list[Entry]]:
+    """The looks that are remembered, and those of them since the last run of suspect ones that lasts; all where none did."""
+    found, waiting, in_a_row, begin = list[Entry](), list[Entry](), 0, 0
+    for entry in entries:
+        if entry.state == "used":
+            found.append(entry)
+            waiting, in_a_row = [], 0
+        elif entry.state == "suspect":
+            waiting.append(entry)
+            in_a_row += 1
+            begin = len(found) if in_a_row == LASTING else begin
+            if in_a_row >= LASTING:
+                found, waiting = found + waiting, []
+    return found, found[begin:]
 
 
 def _chosen(entries: Sequence[Entry], day: float, most: int) -> frozenset[str]:
@@ -154,6 +181,14 @@ def features_of(cells: Cells, least: NDArray[np.float32]) -> Floats:
 def visible(valid: NDArray[np.float32], least: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Is enough of a cell usable?"""
     return np.asarray((valid >= least) & (valid > 0))
+
+
+def judged(look: Look, known: NDArray[np.bool_]) -> Look:
+    """A look as a judgement tells of it: only cells (row, col) that were compared with something count as seen.
+
+    A cell that nothing is known of would else be taken for one where nothing was found, and end an alert.
+    """
+    return replace(look, cells=replace(look.cells, valid=np.where(known, look.cells.valid, np.float32(0))))
 
 
 def day_of(moment: str) -> float:

@@ -44,7 +44,7 @@ def _existing(monitor: Monitor) -> Store | None:
 
 
 def _rehearsed(monitor: Monitor, config: Config, terms: Terms, store: Store | None) -> PassReport:
-    intake = take_in(monitor, config, {} if store is None else store.seen(), terms.since)
+    intake = take_in(monitor, config, {} if store is None else store.seen(), terms.since, terms.now())
     report = PassReport(dry=True, looked=len(intake.fresh), older=intake.n_older)
     wanted = monitor.fit_on_first
     if wanted is not None and not model_folder(monitor, terms.home).exists():

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from geoanom.monitor.store import Store
     from geoanom.monitor.values import Cell, Judgement, Look
 
+UNJUDGED = {"max_alerts_per_run", "cell_px"}
+"""Rules that no judgement depends on: how it is told, and what the first scene has settled for good."""
+
 
 def judge_of(store: Store, monitor: Monitor, say: Callable[[str], None]) -> Judge:
     """What judges looks under these rules; says which areas no scene shows.
@@ -49,7 +52,7 @@ def rules_digest(monitor: Monitor) -> str:
     areas = [
         {**area.model_dump(mode="json", exclude={"path"}), "title": area.title, "content": _digest(area.path)} for area in monitor.areas
     ]
-    tree = {"rules": monitor.rules.model_dump(mode="json"), "areas": areas}
+    tree = {"rules": monitor.rules.model_dump(mode="json", exclude=UNJUDGED), "areas": areas}
     return hashlib.sha256(canonical_json(tree).encode()).hexdigest()[:16]
 
 

@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from geoanom.errors import ExitCode, GeoanomError, InputError, one_line
 from geoanom.monitor.deliver import deliver
-from geoanom.monitor.digest import is_overdue
+from geoanom.monitor.digest import due_digest, is_overdue
 from geoanom.monitor.dressing import dressed
 from geoanom.monitor.events import tell
 from geoanom.monitor.folding import fold, lifecycle_rules
-from geoanom.monitor.intake import Intake, take_in
+from geoanom.monitor.intake import Intake, stamp_after, take_in
 from geoanom.monitor.report import PassReport, Problem
 from geoanom.monitor.rulebook import judge_of, rules_digest
 from geoanom.monitor.seeing import Eye, opened, reading_config, usable
@@ -107,8 +107,9 @@ class _Pass:
                 self._look_at_all()
             if not self._stops():
                 self._judge()
+                self._take_stock()
             self._deliver()
-            remember_less(self.store, self.monitor.retention)
+            remember_less(self.store, self.monitor.retention, self.terms.now())
         with self._noting(ExitCode.UNWRITTEN):
             leave(self.store, self.monitor, self.terms.now())
         return self.report
@@ -145,7 +146,7 @@ class _Pass:
     def _take_in(self) -> None:
         """A source that cannot be reached keeps nobody from being told what is known already."""
         with self._noting():
-            self.intake = take_in(self.monitor, self.config, self.store.seen(), self.terms.since)
+            self.intake = take_in(self.monitor, self.config, self.store.seen(), self.terms.since, self.terms.now())
             self.report.older = self.intake.n_older
 
     def _has_model(self) -> bool:
@@ -155,7 +156,7 @@ class _Pass:
         return bool(self.eye.model)
 
     def _fit(self, wanted: int) -> bool:
-        scenes = usable(self.intake.fresh, self.eye, wanted, self._refuse)
+        scenes = usable(self.intake.fresh, self.eye, wanted, self._refuse, self.terms.now())
         scenes = [scene for scene in scenes if not self._is_older(scene)]
         if len(scenes) < wanted:
             self.report.waiting = (len(scenes), wanted)
@@ -180,12 +181,14 @@ class _Pass:
             except Exception as error:
                 log.debug("a bug", exc_info=True)
                 self._refuse(candidate, InputError(candidate.entry.uri, f"bug: {type(error).__name__}: {error}", "report it"))
+
+    def _take_stock(self) -> None:
         if self.report.looked:
             with self._noting():
                 take_stock(self.store)
 
     def _look_at(self, candidate: Candidate) -> None:
-        scene, name = opened(candidate, self.eye), candidate.entry.name
+        scene, name = opened(candidate, self.eye, self.terms.now()), candidate.entry.name
         if self._is_older(scene):
             self.report.older += 1  # and is not marked as seen: another pass may want it
             return
@@ -208,7 +211,7 @@ class _Pass:
     def _mark(self, candidate: Candidate, outcome: Any, digest: str | None, error: InputError | None = None) -> None:
         entry = Seen(
             path=candidate.entry.name,
-            stamp=candidate.stamp,
+            stamp=stamp_after(candidate.stamp, error),
             outcome=outcome,
             digest=digest,
             code=type(error).__name__ if error else None,
@@ -233,7 +236,7 @@ class _Pass:
             found = fold(self.store, since, self.monitor.name, rules, judge=judge, fitted=fitted, stop=self._stops)
             if found is not None:
                 self._tell(found.since, found.history, found.judgements)
-        elif self.monitor.digest and is_overdue(self.store, self.monitor.digest, told=self.store.said().told, now=self.terms.now()):
+        elif is_overdue(self.store, self.monitor.digest, told=self.store.said().told, now=self.terms.now()):
             self._tell(BEYOND, self.store.history(self.monitor.name), ())
 
     def _mind_rules(self) -> None:
@@ -248,7 +251,8 @@ class _Pass:
 
     def _tell(self, since: tuple[str, str], history: Any, judgements: Any) -> None:
         said = self.store.said()
-        cap = None if self.monitor.digest else self.monitor.rules.max_alerts_per_run
+        is_digest = due_digest(self.store, self.monitor.digest, told=said.told) is not None
+        cap = None if is_digest else self.monitor.rules.max_alerts_per_run
         telling = tell(history, judgements, said, cap)
         fresh = [event for event in (*telling.events, *telling.folded) if event.type != "digest"]
         ready = dressed(telling, self.store, self.monitor, self._open, told=said.told, now=self.terms.now())

@@ -16,6 +16,8 @@ from geoanom.monitor.past import Remembered, day_of, features_of
 from geoanom.monitor.robust import median
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from numpy.typing import NDArray
 
     from geoanom.monitor.settings import Rules
@@ -32,6 +34,15 @@ GUARDED_CELLS = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
+class Era:
+    """What a look is like all over, compared with looks between which nothing changed all over for good."""
+
+    now: Condition
+    before: tuple[Condition, ...]
+    """Of these looks, those of the season if they are enough."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Scenewide:
     """How a look and the looks before it differ all over, and how far cells may."""
 
@@ -45,9 +56,8 @@ class Scenewide:
     """Robust deviation over the scene of how much the model's score differs from its memory; NaN where it is not known."""
     candidate: float
     """Mean length from which on cells are asked whether they looked like this before."""
-    now: Condition
-    before: tuple[Condition, ...]
-    """Of remembered looks, those of the season if they are enough."""
+    eras: tuple[Era, ...]
+    """Compared with the looks since the place was last changed all over, and with those before; at least one."""
 
     def removed(self, stack: Floats) -> Floats:
         """Remembered looks (look, cell, feature) in one light."""
@@ -83,9 +93,9 @@ def learn_scene(remembered: Remembered, rules: Rules, least: NDArray[np.float32]
     away = light.removed(sample.now[known]) - memory.location[known]
     yardstick = fit_yardstick(away[:, :-1], memory.scale[known, :-1], memory.n[known], n_bands)
     lengths = yardstick.lengths(away[:, :-1], memory.scale[known, :-1], memory.n[known]).mean(axis=1)
-    season = _chosen(remembered, day, rules)
-    conditions = _conditions(sample, stack, season, n_bands)
-    if conditions[0] is None:
+    eras = [_era(sample, stack, looks, n_bands) for looks in _looks_of_eras(remembered, day, rules)]
+    told = tuple(era for era in eras if era is not None)
+    if not told:
         return None
     return Scenewide(
         n_bands=n_bands,
@@ -94,8 +104,7 @@ def learn_scene(remembered: Remembered, rules: Rules, least: NDArray[np.float32]
         yardstick=yardstick,
         score_spread=_spread(away[:, -1]),
         candidate=float(np.quantile(lengths, CANDIDATES)),
-        now=conditions[0],
-        before=tuple(condition for condition in conditions[1:] if condition is not None),
+        eras=told,
     )
 
 
@@ -115,21 +124,23 @@ def _sampled(remembered: Remembered, least: NDArray[np.float32]) -> _Sample:
     return _Sample(now=now[wanted], stack=np.concatenate(stacks, axis=1), allowed=np.concatenate(allowed, axis=1))
 
 
-def _chosen(remembered: Remembered, day: float, rules: Rules) -> NDArray[np.bool_]:
-    """(look,) the remembered looks of the season, or all where these are too few."""
-    of_season = remembered.is_usual & season_of(remembered.days, day, rules.season)
-    return of_season if of_season.sum() >= rules.min_history else remembered.is_usual
+def _looks_of_eras(remembered: Remembered, day: float, rules: Rules) -> Iterator[NDArray[np.int64]]:
+    """Remembered looks of the newest era, and of the time before if they are enough to tell; of each those of the season if enough."""
+    newest, of_season = remembered.is_newest, season_of(remembered.days, day, rules.season)
+    for era, least in ((remembered.is_usual & newest, 0), (remembered.is_usual & ~newest, rules.min_history)):
+        if era.sum() >= least:
+            yield np.flatnonzero(era & of_season if (era & of_season).sum() >= rules.min_history else era)
 
 
-def _conditions(sample: _Sample, stack: Floats, season: NDArray[np.bool_], n_bands: int) -> list[Condition | None]:
-    """Of the look against those of the season, and of each of these against the others."""
+def _era(sample: _Sample, stack: Floats, looks: NDArray[np.int64], n_bands: int) -> Era | None:
+    """The look against some looks, and each of these against the others; None where it cannot be told."""
     thin = slice(None, None, max(1, -(-len(sample.now) // GUARDED_CELLS)))
-    looks = np.flatnonzero(season)
-    found = [_condition(sample.now[thin], stack[looks][:, thin], n_bands)]
-    for look in looks:
-        others = stack[looks[looks != look]][:, thin]
-        found += [_condition(sample.stack[look][thin], others, n_bands)] if len(others) else []
-    return found
+    now = _condition(sample.now[thin], stack[looks][:, thin], n_bands)
+    if now is None:
+        return None
+    others = ((look, stack[looks[looks != look]][:, thin]) for look in looks)
+    found = [_condition(sample.stack[look][thin], rest, n_bands) for look, rest in others if len(rest)]
+    return Era(now=now, before=tuple(condition for condition in found if condition is not None))
 
 
 def _condition(now: Floats, others: Floats, n_bands: int) -> Condition | None:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from geoanom.errors import ConfigError, InputError, SceneError
+from geoanom.monitor.intake import refuse_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -126,13 +127,15 @@ class Eye:
         return made
 
 
-def usable(candidates: Sequence[Candidate], eye: Eye, wanted: int, refuse: Callable[[Candidate, InputError], None]) -> list[Scene]:
+def usable(
+    candidates: Sequence[Candidate], eye: Eye, wanted: int, refuse: Callable[[Candidate, InputError], None], now: float
+) -> list[Scene]:
     """The first scenes that a model can be fitted on, each content once; the others are refused."""
     found: dict[str, Scene] = {}
     for candidate in candidates:
         if len(found) < wanted:
             try:
-                scene = opened(candidate, eye)
+                scene = opened(candidate, eye, now)
             except InputError as error:
                 refuse(candidate, error)
             else:
@@ -140,11 +143,12 @@ def usable(candidates: Sequence[Candidate], eye: Eye, wanted: int, refuse: Calla
     return list(found.values())
 
 
-def opened(candidate: Candidate, eye: Eye) -> Scene:
+def opened(candidate: Candidate, eye: Eye, now: float) -> Scene:
     """A candidate's scene, which tells when it was taken.
 
     Raises:
         InputError: it cannot be used.
+        AheadError: it was taken after now (seconds since 1970).
     """
     if candidate.entry.refusal is not None:
         raise candidate.entry.refusal
@@ -154,5 +158,5 @@ def opened(candidate: Candidate, eye: Eye) -> Scene:
         raise SceneError(candidate.entry.uri, error.wrong, error.remedy) from error
     from geoanom.monitor.observing import moment_of
 
-    moment_of(scene)
+    refuse_ahead(scene.uri, moment_of(scene), now)
     return scene

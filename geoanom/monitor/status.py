@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+from collections import Counter
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ def status_of(store: Store, monitor: Monitor, now: float) -> dict[str, Any]:
         "undelivered": store.undelivered(monitor.sinks),
         "given_up": given_up[:LISTED],
         "n_given_up": len(given_up),
+        "given_up_by": dict(sorted(Counter(each["sink"] for each in given_up).items())),
         "refused": refused[:LISTED],
         "n_refused": len(refused),
         "suspects": suspects[-LISTED:],
@@ -85,7 +87,7 @@ def figures_of(status: Mapping[str, Any], now: float) -> Figures:
     """The same for Prometheus."""
     from geoanom.monitor.metrics import Figures
 
-    success, newest, given_up = status["last_success"], status["newest"], status["given_up"]
+    success, newest = status["last_success"], status["newest"]
     return Figures(
         monitor=status["monitor"],
         last_success=success and dt.datetime.fromisoformat(success).timestamp(),
@@ -94,7 +96,7 @@ def figures_of(status: Mapping[str, Any], now: float) -> Figures:
         looks=sum(status["looks"].values()),
         alerts=cast("Mapping[Status, int]", status["alerts"]),
         undelivered=status["undelivered"],
-        given_up={sink: sum(each["sink"] == sink for each in given_up) for sink in sorted({each["sink"] for each in given_up})},
+        given_up=status["given_up_by"],
         suspect_scenes=status["n_suspect"],
         refused_scenes=status["n_refused"],
         drift=status["drift"] and status["drift"]["distance"],

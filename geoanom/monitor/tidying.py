@@ -7,7 +7,7 @@ import json
 from typing import TYPE_CHECKING
 
 from geoanom.monitor.drift import drift_of
-from geoanom.monitor.status import figures_of, status_of
+from geoanom.monitor.status import figures_of, moment_at, status_of
 
 if TYPE_CHECKING:
     from geoanom.monitor.settings import Monitor, Retention
@@ -21,11 +21,12 @@ def take_stock(store: Store) -> None:
         store.put_facts(drift=json.dumps(drift.as_json()))
 
 
-def remember_less(store: Store, retention: Retention) -> None:
-    """Forget what is older than is asked for, seen from the newest look and not from a clock."""
+def remember_less(store: Store, retention: Retention, now: float) -> None:
+    """Forget what is older than is asked for, seen from the newest look, and from now (seconds since 1970) where that is earlier."""
     newest = store.standing().newest
     if newest is None:
         return
+    newest = min(newest, moment_at(now))  # one wrong date must not end all memory
     if retention.looks_days is not None:
         store.forget_cells(_before(newest, retention.looks_days))
     if retention.events_days is not None:

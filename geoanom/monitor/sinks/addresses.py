@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 EMBEDDING = {ipaddress.ip_network("64:ff9b::/96"): 0, ipaddress.ip_network("2002::/16"): 80}
 """Networks of IPv6 in which an address of IPv4 lies (RFC 6052, RFC 3056), by the bits behind it."""
+CLOSED = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "::/96", "fec0::/10")))
+"""Translation within a network (RFC 8215), IPv4 in an outdated form (RFC 4291), and site-local addresses (RFC 3879)."""
 
 
 def connection_to(url: SplitResult, timeout_s: float, *, allow_private: bool) -> http.client.HTTPConnection:
@@ -58,7 +60,8 @@ def _is_open(address: str) -> bool:
     """Does it lie on the open Internet, also if it is an address within an address?"""
     place = ipaddress.ip_address(address.partition("%")[0])
     inner = [ipaddress.IPv4Address((int(place) >> bits) & 0xFFFFFFFF) for net, bits in EMBEDDING.items() if place in net]
-    return is_public(address) and not place.is_multicast and all(part.is_global for part in inner)
+    is_closed = place.is_multicast or any(place in net for net in CLOSED)
+    return is_public(address) and not is_closed and all(part.is_global for part in inner)
 
 
 class _To(http.client.HTTPConnection):

@@ -50,18 +50,18 @@ def open_store(url: str, *, must_exist: bool = False, patience_s: float = PATIEN
 
     Args:
         url: path of an SQLite file, ``sqlite:///PATH``, or ``postgresql://USER@HOST/DATABASE`` (extra ``postgis``).
-        must_exist: do not make a file where there is none.
+        must_exist: make nothing where there is no store.
         patience_s: how long to wait for another program that holds the database, in seconds.
 
     Raises:
         ConfigError: the URL cannot be used, or a package or PostGIS is missing.
-        InputError: there is no such file, it is no store, or is of a newer schema.
+        InputError: there is no such store, it is no store, or is of a newer schema.
         OutputError: the database cannot be reached or written.
         LockedError: another program holds it.
     """
     database = connect(url, must_exist=must_exist, patience_s=patience_s)
     try:
-        prepare(database)
+        prepare(database, must_exist=must_exist)
     except BaseException:
         database.engine.dispose()
         raise

@@ -27,6 +27,8 @@ SCHEMA = "geoanom"
 """PostgreSQL schema of the tables, unless the URL says ``?schema=NAME``."""
 CONNECTING = {"connect_timeout": "10", "keepalives_idle": "30", "tcp_user_timeout": "60000"}
 """A server that went away without a word is found out."""
+MISSING = ("there is no such store", "run geoanom monitor run first, or correct the path")
+"""What is wrong where a store must exist and does not, and the way out."""
 BUSY = ("database is locked", "database table is locked", "lock timeout")
 
 
@@ -98,7 +100,7 @@ def _parsed(url: str) -> URL:
 
 def _sqlite(path: Path, *, must_exist: bool, patience_s: float) -> Database:
     if must_exist and not path.is_file():
-        raise InputError(path, "there is no such store", "run geoanom monitor run first, or correct the path")
+        raise InputError(path, *MISSING)
     if not path.absolute().parent.is_dir():
         raise OutputError(path, "its folder does not exist", "make the folder, or correct the path")
     engine = sa.create_engine(URL.create("sqlite", database=str(path.absolute())), connect_args={"timeout": patience_s})

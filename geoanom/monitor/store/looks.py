@@ -12,7 +12,7 @@ from geoanom.errors import SceneError
 from geoanom.monitor.store.cells import packed, stripes_of, unpacked
 from geoanom.monitor.store.kinds import from_wkb, to_wkb
 from geoanom.monitor.store.part import Part, facts_of
-from geoanom.monitor.store.tables import facts, look_cells, looks
+from geoanom.monitor.store.tables import facts, look_cells, looks, seen
 from geoanom.monitor.values import Cells, Look
 
 if TYPE_CHECKING:
@@ -53,19 +53,19 @@ class LooksPart(Part):
     def add_look(self, look: Look) -> LookState:
         """Keep a look; one that is there already is left as it is.
 
-        A look replaces that of another content at the same path, whenever it comes. Of looks of the same moment and essentially the same
-        footprint the one with the greatest scene name and digest stands, whichever came first.
+        A look replaces that of another content at the same path, whenever it comes, unless a copy of that lies elsewhere. Of looks of the
+        same moment and essentially the same footprint the one with the greatest scene name and digest stands, whichever came first.
 
         Raises:
             SceneError: it is older than what the monitor still keeps.
         """
         with self._db.writing() as connection:
             _refuse_forgotten(connection, look)
-            old = connection.execute(sa.select(looks.c.path, looks.c.replaced, looks.c.state).filter_by(digest=look.digest)).first()
+            old = connection.execute(sa.select(looks.c.replaced).filter_by(digest=look.digest)).first()
             if old is None:
                 _insert(connection, look)
-            elif old.replaced and old.path == look.path:
-                connection.execute(looks.update().filter_by(digest=look.digest).values(replaced=False))
+            elif old.replaced:
+                connection.execute(looks.update().filter_by(digest=look.digest).values(replaced=False, path=look.path))
             for moment in {look.moment, *_replace_at_path(connection, look)}:
                 _settle(connection, moment)
             return _state(connection.execute(sa.select(looks.c.state).filter_by(digest=look.digest)).scalar_one())
@@ -73,10 +73,10 @@ class LooksPart(Part):
     def knows(self, digest: str, path: str) -> bool:
         """Would adding this content, found there, change nothing?"""
         with self._db.reading() as connection:
-            old = connection.execute(sa.select(looks.c.path, looks.c.replaced).filter_by(digest=digest)).first()
+            old = connection.execute(sa.select(looks.c.replaced).filter_by(digest=digest)).first()
             other = (looks.c.path == path) & (looks.c.digest != digest) & ~looks.c.replaced
             displaced = connection.execute(sa.select(looks.c.digest).where(other)).first()
-        return old is not None and displaced is None and not (old.replaced and old.path == path)
+        return old is not None and displaced is None and not old.replaced
 
     def entries(self, since: Order | None = None, before: Order | None = None) -> list[LookEntry]:
         """All looks without their cells, in order, the superseded ones included."""
@@ -189,9 +189,19 @@ def _replace_at_path(connection: Connection, look: Look) -> list[str]:
     """Mark what was at the look's path before; returns the moments of it."""
     horizon = facts_of(connection).get("horizon", "")
     old = (looks.c.path == look.path) & (looks.c.digest != look.digest) & ~looks.c.replaced & (looks.c.moment >= horizon)
+    for digest in connection.execute(sa.select(looks.c.digest).where(old)).scalars().all():
+        _follow_copy(connection, digest, look.path)
     moments = list(connection.execute(sa.select(looks.c.moment).where(old)).scalars())
     connection.execute(looks.update().where(old).values(replaced=True))
     return moments
+
+
+def _follow_copy(connection: Connection, digest: str, gone: str) -> None:
+    """A look whose content also lies at another path is from now on the one from there."""
+    elsewhere = (seen.c.digest == digest) & (seen.c.path != gone) & seen.c.outcome.in_(["look", "duplicate"])
+    path = connection.execute(sa.select(seen.c.path).where(elsewhere).order_by(seen.c.path).limit(1)).scalar()
+    if path is not None:
+        connection.execute(looks.update().filter_by(digest=digest).values(path=path))
 
 
 def _settle(connection: Connection, moment: str) -> None:

@@ -12,7 +12,7 @@ from geoanom.monitor.store.tables import deliveries, events, sinks
 from geoanom.monitor.values import Delivery, Event
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from sqlalchemy import ColumnElement, Connection, Row
 
@@ -70,9 +70,14 @@ class OutboxPart(Part):
 
     def events(self) -> list[Event]:
         """Every event that was told, in order, without those that a digest stands for."""
+        return list(self.each_event())
+
+    def each_event(self) -> Iterator[Event]:
+        """The same, one at a time."""
         query = sa.select(events).where(~events.c.folded).order_by(events.c.moment, events.c.seq)
         with self._db.reading() as connection:
-            return [_event(row) for row in connection.execute(query)]
+            for row in connection.execute(query, execution_options={"yield_per": 100}):
+                yield _event(row)
 
     def forget_events(self, before: str) -> int:
         """Empty events of looks before a moment that no sink waits for; their ids stay, so that none is told twice."""

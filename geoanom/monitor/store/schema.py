@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from geoanom.errors import ConfigError, InputError
-from geoanom.monitor.store.database import lock_key
+from geoanom.monitor.store.database import MISSING, lock_key
 
 if TYPE_CHECKING:
     from alembic.config import Config
@@ -21,16 +21,18 @@ HEAD = "0001"
 MIGRATIONS = Path(__file__).parent / "migrations"
 
 
-def prepare(database: Database) -> None:
+def prepare(database: Database, *, must_exist: bool = False) -> None:
     """Make or upgrade the tables, in one transaction; does nothing where they are of the newest schema.
 
     Raises:
-        InputError: the store is of a newer schema, or belongs to another program.
+        InputError: the store is of a newer schema, or belongs to another program; or is not there, and must exist.
         ConfigError: the database has no PostGIS.
     """
     with database.reading() as connection:
         if revision(connection) == HEAD:
             return
+        if must_exist and not _tables(connection):
+            raise InputError(database.label, *MISSING)
     with database.writing() as connection:
         if database.is_postgresql:
             _prepare_postgresql(connection, database.label)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from geoanom.monitor.events import Said
+from geoanom.monitor.events import Said, retired
 from geoanom.monitor.history import History, Place, Transition, Verdict, shown_transitions
 from geoanom.monitor.store.codec import alert_bytes, alert_from, cells_bytes, cells_from, place_bytes, place_from
 from geoanom.monitor.store.kinds import from_wkb, to_wkb
@@ -50,11 +50,8 @@ class StatePart(Part):
     def said(self) -> Said:
         """What was told before, and what people answered."""
         with self._db.reading() as connection:
-            return Said(
-                named={row.name: alert_from(row.alert) for row in connection.execute(sa.select(names))},
-                told=frozenset(connection.execute(sa.select(events.c.event_id)).scalars()),
-                verdicts=_verdicts(connection),
-            )
+            told = frozenset(connection.execute(sa.select(events.c.event_id)).scalars())
+            return replace(_answered(connection), told=told)
 
     def commit_state(self, since: Order | None, judgements: Sequence[Judgement], telling: Telling) -> None:
         """Replace all that is derived from looks since one, and put the events into the outbox: all of it or nothing.
@@ -109,6 +106,7 @@ class StatePart(Part):
     def put_verdict(self, verdict: Verdict) -> bool:
         """Keep what a person says of an alert, by name; the last word counts. Returns whether there is such an alert."""
         with self._db.writing() as connection:
+            _await_verdicts(connection)
             known = connection.execute(sa.select(names.c.name).filter_by(name=verdict.alert_id)).first() is not None
             if known:
                 row = {"name": verdict.alert_id, "verdict": verdict.verdict, "moment": verdict.moment}
@@ -122,6 +120,12 @@ class StatePart(Part):
         """What people said of alerts, by name."""
         with self._db.reading() as connection:
             return _verdicts(connection)
+
+
+def _answered(connection: Connection) -> Said:
+    """Names and what people say of them."""
+    named = {row.name: alert_from(row.alert) for row in connection.execute(sa.select(names))}
+    return Said(named=named, verdicts=_verdicts(connection))
 
 
 def _verdicts(connection: Connection) -> dict[str, Verdict]:
@@ -155,13 +159,31 @@ def _mark(connection: Connection, judgements: Sequence[Judgement]) -> None:
 
 
 def _replace_alerts(connection: Connection, telling: Telling) -> None:
+    _await_verdicts(connection)
     shown, course = telling.history.alerts, telling.history.places
-    named = [{"name": telling.names[key], "alert": alert_bytes(place.alert)} for key, place in course.items()]
+    left = retired(_answered(connection), telling.names)
+    borne = {**left, **{telling.names[key]: place.alert for key, place in course.items()}}
+    named = [{"name": name, "alert": alert_bytes(alert)} for name, alert in borne.items()]
     connection.execute(alerts.delete())
     _insert(connection, alerts, [_alert_row(alert, telling.names[alert.alert_id], course[alert.alert_id]) for alert in shown])
     if named:
         connection.execute(names.delete().where(names.c.name == sa.bindparam("gone")), [{"gone": row["name"]} for row in named])
     _insert(connection, names, named)
+    _heed_verdicts(connection)
+
+
+def _await_verdicts(connection: Connection) -> None:
+    """Who says something of an alert and who replaces the alerts go one after the other, in PostgreSQL too."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(sa.text("LOCK TABLE verdicts IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def _heed_verdicts(connection: Connection) -> None:
+    """What was said while a pass was at work counts as well."""
+    dismissed = sa.select(verdicts.c.name).filter_by(verdict="dismissed")
+    connection.execute(alerts.update().where(alerts.c.name.in_(dismissed)).values(status="dismissed"))
+    stale = (alerts.c.status == "dismissed") & alerts.c.name.not_in(dismissed)
+    connection.execute(alerts.update().where(stale).values(status=alerts.c.course))
 
 
 def _insert(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> None:
