@@ -91,6 +91,7 @@ class Judgement:
     """What a look means, given all looks before it."""
 
     look: Look
+    """Its cells are valid only where they could be compared with a memory: what was not judged is not clear."""
     detections: tuple[Detection, ...]
     """In the order of their worst cell; none where the scene is suspect."""
     suspect: str | None = None
