@@ -7,24 +7,22 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 import yaml
 from pydantic import ValidationError
 from yaml.constructor import ConstructorError
 
-from geoanom.config.section import Section
-from geoanom.config.sections import Config, Member
+from geoanom.config.complaints import as_config_error
+from geoanom.config.sections import Config
 from geoanom.errors import ConfigError
-from geoanom.registry import unknown
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Mapping
     from os import PathLike
 
 ENV_PREFIX = "GEOANOM_"
-WORDS = {"tuple_type": "should be a list, such as [1, 3]", "model_type": "should be a group of settings, such as {key: value}"}
-"""What complaints of pydantic mean in YAML."""
+SEE = "see configs/default.yaml"
 
 
 def load_config(path: str | PathLike[str] | None = None, sets: Iterable[str] = (), environ: Mapping[str, str] | None = None) -> Config:
@@ -38,7 +36,7 @@ def load_config(path: str | PathLike[str] | None = None, sets: Iterable[str] = (
     Raises:
         ConfigError: a file, key or value that cannot be used.
     """
-    tree = _read_yaml(Path(path)) if path else {}
+    tree = read_yaml(Path(path)) if path else {}
     for name, text in sorted((os.environ if environ is None else environ).items()):
         keys = name.removeprefix(ENV_PREFIX).lower().split("__")
         if name.startswith(ENV_PREFIX) and (len(keys) > 1 or keys[0] in Config.model_fields):  # others are no settings, such as secrets
@@ -56,7 +54,7 @@ def parse_config(tree: Mapping[str, Any], subject: str = "config") -> Config:
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise _as_config_error(error, subject) from error
+        raise as_config_error(error, Config, subject, SEE) from error
 
 
 def dump_config(config: Config) -> str:
@@ -87,7 +85,12 @@ def _load_yaml(text: str) -> Any:
     return yaml.load(text, _Loader)  # noqa: S506 - it is a safe loader
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The tree of settings in a file.
+
+    Raises:
+        ConfigError: it cannot be read, or holds no settings.
+    """
     try:
         tree = _load_yaml(path.read_text("utf-8"))
     except (OSError, UnicodeDecodeError) as error:
@@ -97,7 +100,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     if tree is None:
         return {}
     if not isinstance(tree, dict):
-        raise ConfigError(path, "is not a mapping of settings", "see configs/default.yaml")
+        raise ConfigError(path, "is not a mapping of settings", SEE)
     return tree
 
 
@@ -111,28 +114,7 @@ def _place(tree: dict[str, Any], keys: list[str], text: str, subject: str) -> No
     for key in keys[:-1]:
         node = node.setdefault(key, {})
         if not isinstance(node, dict):
-            raise ConfigError(subject, f"{key!r} is not a group of settings", "see configs/default.yaml")
+            raise ConfigError(subject, f"{key!r} is not a group of settings", SEE)
     if keys[:-1] == ["threshold"] and value is not None:
         node.clear()
     node[keys[-1]] = value
-
-
-def _as_config_error(error: ValidationError, subject: str) -> ConfigError:
-    """One line for the first complaint, with the nearest known key when a key is unknown."""
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key explains one that is missing
-    keys = [str(part) for part in first["loc"]]
-    where = ".".join(keys)
-    if first["type"] == "extra_forbidden":
-        return ConfigError(subject, str(unknown("setting", where, _siblings(keys))), "")
-    said = WORDS.get(first["type"], first["msg"].removeprefix("Value error, "))
-    return ConfigError(subject, f"{where or 'settings'}: {said}", "see configs/default.yaml")
-
-
-def _siblings(keys: list[str]) -> list[str]:
-    """Full paths of the settings that stand beside an unknown one."""
-    model: Any = Config
-    for key in keys[:-1]:
-        annotation = model.model_fields[key].annotation if key in model.model_fields else None
-        sections = [part for part in (annotation, *get_args(annotation)) if isinstance(part, type) and issubclass(part, Section)]
-        model = sections[0] if sections else Member
-    return [".".join([*keys[:-1], name]) for name in model.model_fields]

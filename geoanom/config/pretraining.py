@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from pathlib import PurePath
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 
-from geoanom.config.loading import _read_yaml
+from geoanom.config.complaints import as_config_error
+from geoanom.config.loading import read_yaml
 from geoanom.config.section import Section
-from geoanom.errors import ConfigError
-from geoanom.registry import unknown
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -94,26 +93,6 @@ def load_pretraining(path: Path) -> Pretraining:
         ConfigError: a file, key or value that cannot be used.
     """
     try:
-        return Pretraining.model_validate(_read_yaml(path))
+        return Pretraining.model_validate(read_yaml(path))
     except ValidationError as error:
-        raise _as_config_error(error, path) from error
-
-
-def _as_config_error(error: ValidationError, path: Path) -> ConfigError:
-    """One line for the first complaint, with the nearest known key when a key is unknown."""
-    first = min(error.errors(), key=lambda e: e["type"] != "extra_forbidden")  # a misspelt key explains one that is missing
-    keys = [str(part) for part in first["loc"]]
-    where = ".".join(keys)
-    if first["type"] == "extra_forbidden":
-        return ConfigError(path, str(unknown("setting", where, _siblings(keys))), "")
-    return ConfigError(path, f"{where or 'settings'}: {first['msg'].removeprefix('Value error, ')}", SEE)
-
-
-def _siblings(keys: list[str]) -> list[str]:
-    """Full paths of the settings that stand beside an unknown one."""
-    model: Any = Pretraining
-    for key in keys[:-1]:
-        if not key.isdigit():  # a place in a list
-            annotation = model.model_fields[key].annotation
-            model = (get_args(annotation) or (annotation,))[0]
-    return [".".join([*keys[:-1], name]) for name in model.model_fields]
+        raise as_config_error(error, Pretraining, path, SEE) from error

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from geoanom.config import Quality, Section, Sources, Stac
-from geoanom.config.loading import _read_yaml
-from geoanom.monitor.fields import Here, Period, Place, as_config_error
+from geoanom.config.complaints import as_config_error
+from geoanom.config.loading import read_yaml
+from geoanom.monitor.fields import Here, Period, Place
 from geoanom.monitor.schedule import NAME
 from geoanom.monitor.sinks.settings import FileSettings, SinkSettings
 
@@ -192,9 +193,9 @@ def load_monitor(path: str | PathLike[str]) -> MonitorConfig:
     """
     file = Path(path)
     try:
-        return MonitorConfig.model_validate(_read_yaml(file), context={"folder": file.absolute().parent})
+        return MonitorConfig.model_validate(read_yaml(file), context={"folder": file.absolute().parent})
     except ValidationError as error:
-        raise as_config_error(error, MonitorConfig, str(path)) from None
+        raise as_config_error(error, MonitorConfig, path, "see configs/monitor.yaml") from None
 
 
 def _no_twins(what: str, names: list[str]) -> None:
