@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geoanom.layer.report.pixels import Crop
+    from geoanom.layer.stretch import Look
     from geoanom.raster.scene import Scene
 
 QUALITY = 78
@@ -53,11 +54,9 @@ class Heatmap:
     """(n,) of the tiles."""
 
 
-def picture_of(crop: Crop, low: NDArray[np.float64], high: NDArray[np.float64]) -> str:
-    """A crop of one or three bands as a ``data:`` URI, each band stretched between two values (band,)."""
-    scaled = (crop.values - low[:, None, None]) / np.maximum(high - low, 1e-12)[:, None, None]
-    shown = (np.clip(np.nan_to_num(scaled), 0, 1) * 255).astype(np.uint8)
-    rgb = np.stack([shown[i % len(shown)] for i in range(3)], axis=-1)
+def picture_of(crop: Crop, look: Look) -> str:
+    """A crop of the bands that a look shows as a ``data:`` URI."""
+    rgb = look.rgb(crop.values)
     rgb[~crop.valid] = NO_DATA
     return _uri(Image.fromarray(rgb, "RGB"), "WEBP", quality=QUALITY, method=4)
 

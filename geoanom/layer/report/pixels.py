@@ -95,9 +95,14 @@ class Sample:
         self._crop = Crop(whole, range(len(scene.bands)), scene.bands[0].dtype, side)
         self.add = self._crop.add
 
+    @property
+    def usable(self) -> NDArray[np.generic]:
+        """(band, n) of the usable pixels."""
+        return self._crop.values[:, self._crop.valid]
+
     def percentiles(self, *wanted: float) -> NDArray[np.float64]:
         """(percentile, band); zeros where no pixel is usable."""
-        usable = self._crop.values[:, self._crop.valid]
+        usable = self.usable
         if not usable.shape[1]:
             return np.zeros((len(wanted), len(usable)))
         return np.stack([np.percentile(band.astype(np.float64), wanted) for band in usable], axis=1)

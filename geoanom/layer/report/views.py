@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from geoanom.layer.quicklook import MAX_SIDE_PX, display_bands
+from geoanom.layer.quicklook import MAX_SIDE_PX
 from geoanom.layer.report.pictures import picture_of
 from geoanom.layer.report.pixels import Crop, Inside, Sample, fill
+from geoanom.layer.stretch import composite_of, look_of
 from geoanom.raster.grid import TileGrid, Window
 
 if TYPE_CHECKING:
@@ -37,7 +38,8 @@ class SceneViews:
         """Want the whole scene."""
         self._scene, self._config, self._side = scene, config, tile_size or DEFAULT_SIDE_PX
         self._grid = TileGrid(height=scene.height, width=scene.width, size=tile_size, stride=stride) if tile_size and stride else None
-        self._bands, self._dtype = display_bands(scene.bands), scene.bands[0].dtype
+        self._composite, self._dtype = composite_of(scene.bands, scene.name), scene.bands[0].dtype
+        self._bands = self._composite.positions
         whole = Window(row_off=0, col_off=0, height=scene.height, width=scene.width)
         self._whole = Crop(whole, self._bands, self._dtype, MAX_SIDE_PX)
         self._sample = Sample(scene)
@@ -71,8 +73,7 @@ class SceneViews:
         """
         parts = [part for place in self._places for part in (place.crop, place.inside)]
         fill([self._whole, self._sample, *parts, *self._tiles.values()], self._scene, self._config)
-        low, high = self._sample.percentiles(2, 98)
-        self._low, self._high = low[list(self._bands)], high[list(self._bands)]
+        self._look = look_of(self._composite, self._sample.usable[list(self._bands)])
 
     def quicklook(self) -> str:
         """The whole scene."""
@@ -101,7 +102,7 @@ class SceneViews:
         return {"image": self._picture(crop), "window": [window.col_off, window.row_off, window.width, window.height]}
 
     def _picture(self, crop: Crop) -> str:
-        return picture_of(crop, self._low, self._high)
+        return picture_of(crop, self._look)
 
     def _square(self, row: float, col: float, side: int) -> Window:
         """A square around a place, moved inward at the scene's edges."""
