@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from geoanom.detect.ensemble import WINDOWS, fit_ensemble, fit_jury, half_of
+from geoanom.detect.ensemble import WINDOWS, fit_ensemble, fit_jury, half_of, make_detector
 from geoanom.detect.peaks import few_windows
 from geoanom.embed.backbones import build_backbone
 from geoanom.embed.device import pick_device
@@ -69,6 +69,8 @@ def fit_model(scenes: Sequence[Scene], config: Config, resume: Path | None = Non
     """
     harmony = in_harmony(scenes, config)
     device = pick_device(config.runtime.device)  # what cannot be built is told before anything is read
+    for member in config.detect.members:
+        make_detector(member)
     backbone = build_backbone(config.embed, len(harmony.bands), config.tiles.size).to(device)
     with kept_or_passing(resume) as tables:
         radiometry = fit_radiometry(harmony.scenes, config, tables)
