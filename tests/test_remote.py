@@ -311,7 +311,21 @@ def test_no_secret_of_a_url_is_shown(secret: str, scheme: str) -> None:
     assert marked not in without_secrets(f"cannot open '/vsicurl/{url}', sorry")
 
 
-PRIVATE = ["127.0.0.1", "10.1.2.3", "192.168.0.1", "169.254.169.254", "::1", "fe80::1", "localhost", "0.0.0.1", "no.host.invalid", ""]
+PRIVATE = [
+    "127.0.0.1",
+    "10.1.2.3",
+    "192.168.0.1",
+    "169.254.169.254",
+    "::1",
+    "fe80::1",
+    "localhost",
+    "0.0.0.1",
+    "no.host.invalid",
+    "",
+    "64:ff9b::a9fe:a9fe",
+    "2002:7f00:1::",
+    "fec0::1",
+]
 
 
 @pytest.mark.parametrize("host", PRIVATE)

@@ -26,13 +26,29 @@ def locked(folder: Path) -> Iterator[None]:
         LockedError: another process holds it.
         OutputError: the folder cannot be written to.
     """
-    path = folder / ".lock"
+    with held(folder / ".lock", folder, "another run works on it"):
+        yield
+
+
+@contextmanager
+def held(path: Path, subject: Path, taken: str) -> Iterator[None]:
+    """Hold a lock file; the system gives it back when the process ends, however it ends.
+
+    Args:
+        path: of the file, which stays.
+        subject: what it stands for, named in the error.
+        taken: what is said when another process holds it.
+
+    Raises:
+        LockedError: another process holds it.
+        OutputError: the file cannot be written.
+    """
     try:
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
         raise OutputError(path, f"cannot be written ({error.strerror})", "check the folder's permissions") from error
     try:
-        _take(handle, folder)
+        _take(handle, subject, taken)
         yield
     finally:
         os.close(handle)
@@ -53,12 +69,12 @@ def is_locked(folder: Path) -> bool:
     return False
 
 
-def _take(handle: int, folder: Path) -> None:
+def _take(handle: int, subject: Path, taken: str) -> None:
     try:
         _flock(handle)
     except BlockingIOError as error:
         owner = os.pread(handle, 20, 0).decode(errors="replace").strip()
-        raise LockedError(folder, f"another run works on it (process {owner or 'unknown'})", "wait for it, or stop it") from error
+        raise LockedError(subject, f"{taken} (process {owner or 'unknown'})", "wait for it, or stop it") from error
     os.ftruncate(handle, 0)
     os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
 

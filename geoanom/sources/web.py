@@ -29,6 +29,10 @@ if TYPE_CHECKING:
     from http.client import HTTPResponse
     from urllib.parse import SplitResult
 
+EMBEDDING = {ipaddress.ip_network("64:ff9b::/96"): 0, ipaddress.ip_network("2002::/16"): 80}
+"""Networks of IPv6 in which an address of IPv4 lies (RFC 6052, RFC 3056), by the bits behind it."""
+CLOSED = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "::/96", "fec0::/10")))
+"""Translation within a network (RFC 8215), IPv4 in an outdated form (RFC 4291), and site-local addresses (RFC 3879)."""
 SCHEMES = ("http", "https")
 PASSING = frozenset({429, 500, 502, 503, 504})
 """Answers after which a request is sent again."""
@@ -245,4 +249,12 @@ def is_public(host: str) -> bool:
         found = {str(entry[4][0]) for entry in socket.getaddrinfo(host, None)}
     except OSError:
         return False
-    return bool(found) and all(ipaddress.ip_address(address.partition("%")[0]).is_global for address in found)
+    return bool(found) and all(map(is_public_address, found))
+
+
+def is_public_address(address: str) -> bool:
+    """Does an address lie on the open Internet, also if it is an address within an address?"""
+    place = ipaddress.ip_address(address.partition("%")[0])
+    inner = [ipaddress.IPv4Address((int(place) >> bits) & 0xFFFFFFFF) for net, bits in EMBEDDING.items() if place in net]
+    is_closed = place.is_multicast or any(place in net for net in CLOSED)
+    return place.is_global and not is_closed and all(part.is_global for part in inner)

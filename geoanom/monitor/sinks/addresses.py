@@ -7,22 +7,16 @@ later leads nowhere else. Proxies are left out, as they would resolve the name o
 from __future__ import annotations
 
 import http.client
-import ipaddress
 import socket
 import ssl
 from typing import TYPE_CHECKING
 
 from geoanom.monitor.sinks.base import Refused, Retryable
-from geoanom.sources.web import is_public
+from geoanom.sources.web import is_public_address
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from urllib.parse import SplitResult
-
-EMBEDDING = {ipaddress.ip_network("64:ff9b::/96"): 0, ipaddress.ip_network("2002::/16"): 80}
-"""Networks of IPv6 in which an address of IPv4 lies (RFC 6052, RFC 3056), by the bits behind it."""
-CLOSED = tuple(map(ipaddress.ip_network, ("64:ff9b:1::/48", "::/96", "fec0::/10")))
-"""Translation within a network (RFC 8215), IPv4 in an outdated form (RFC 4291), and site-local addresses (RFC 3879)."""
 
 
 def connection_to(url: SplitResult, timeout_s: float, *, allow_private: bool) -> http.client.HTTPConnection:
@@ -42,7 +36,7 @@ def connection_to(url: SplitResult, timeout_s: float, *, allow_private: bool) ->
         raise Refused(f"{host}: is not encrypted; use https, or set allow_private")
     port = url.port or (443 if url.scheme == "https" else 80)
     addresses = _addresses(host, port)
-    if not allow_private and not all(_is_open(address) for address, _ in addresses):
+    if not allow_private and not all(is_public_address(address) for address, _ in addresses):
         raise Refused(f"{host}: is on a private network; set allow_private if that is meant")
     kind = _EncryptedTo if url.scheme == "https" else _To
     return kind(host, port, addresses, timeout_s)
@@ -54,14 +48,6 @@ def _addresses(host: str, port: int) -> list[tuple[str, int]]:
     except (OSError, UnicodeError) as error:
         raise Retryable(f"{host}: the name cannot be resolved ({getattr(error, 'strerror', None) or 'no such name'})") from None
     return list(dict.fromkeys((str(entry[4][0]), int(entry[4][1])) for entry in found))
-
-
-def _is_open(address: str) -> bool:
-    """Does it lie on the open Internet, also if it is an address within an address?"""
-    place = ipaddress.ip_address(address.partition("%")[0])
-    inner = [ipaddress.IPv4Address((int(place) >> bits) & 0xFFFFFFFF) for net, bits in EMBEDDING.items() if place in net]
-    is_closed = place.is_multicast or any(place in net for net in CLOSED)
-    return is_public(address) and not is_closed and all(part.is_global for part in inner)
 
 
 class _To(http.client.HTTPConnection):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import time
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
@@ -11,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlalchemy.exc import SQLAlchemyError
 
-from geoanom.errors import LockedError, OutputError
+from geoanom.archive.lock import held
+from geoanom.errors import LockedError
 from geoanom.monitor.store.database import lock_key, plain_errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from sqlalchemy import Connection
@@ -38,28 +38,9 @@ def exclusive(database: Database, name: str) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _file_lock(store: Path, name: str) -> Iterator[None]:
-    path = store.with_name(f"{store.name}.lock")
-    try:
-        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    except OSError as error:
-        raise OutputError(path, f"cannot be written ({error.strerror})", "check the folder's permissions") from error
-    try:
-        _take(handle, store, name)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _take(handle: int, store: Path, name: str) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        owner = os.pread(handle, 20, 0).decode(errors="replace").strip()
-        raise _taken(str(store), name, f"process {owner or 'unknown'}") from error
-    os.ftruncate(handle, 0)
-    os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)
+def _file_lock(store: Path, name: str) -> AbstractContextManager[None]:
+    file = store.resolve()  # one store may have several names
+    return held(file.with_name(f"{file.name}.lock"), store, _taken(name))
 
 
 @contextmanager
@@ -68,7 +49,7 @@ def _advisory_lock(database: Database, name: str) -> Iterator[None]:
     key = sa.func.hashtextextended(sa.func.current_setting("geoanom.schema"), lock_key(name))
     with plain_errors(database.label), database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
         if not _try(connection, sa.select(sa.func.pg_try_advisory_lock(key))):
-            raise _taken(database.label, name, "on this or another machine")
+            raise LockedError(database.label, f"{_taken(name)} (on this or another machine)", "wait for it, or stop it")
         database.held = connection
         try:
             yield
@@ -86,5 +67,5 @@ def _try(connection: Connection, asking: sa.Select[Any], looks: int = LOOKS) -> 
     return looks > 1 and _try(connection, asking, looks - 1)
 
 
-def _taken(label: str, name: str, owner: str) -> LockedError:
-    return LockedError(label, f"another run of monitor {name!r} works on it ({owner})", "wait for it, or stop it")
+def _taken(name: str) -> str:
+    return f"another run of monitor {name!r} works on it"
