@@ -133,6 +133,16 @@ def test_each_band_has_its_own_scale_and_offset(tmp_path: Path) -> None:
     assert values.dtype == np.float32
 
 
+@pytest.mark.filterwarnings("ignore:.*shadowing the alpha band")
+def test_alpha_masks_beside_nodata(tmp_path: Path, plain_config: Config) -> None:
+    truth = noise(40, 50, 4)
+    truth[3], truth[3, :, :20], truth[:3, :10] = 255, 0, 255
+    path = write_raster(tmp_path / "rgba.tif", truth, nodata=255)
+    edit(path, colorinterp=[ColorInterp[c] for c in ("red", "green", "blue", "alpha")])
+    _, valid = read(open_scene(path, plain_config), plain_config)
+    assert np.array_equal(valid, (truth[3] > 0) & (truth[:3] != 255).all(axis=0))
+
+
 def test_alpha_masks_and_is_not_a_band(tmp_path: Path, plain_config: Config) -> None:
     truth = noise(40, 50, 4)
     truth[3] = 255

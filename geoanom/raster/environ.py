@@ -36,6 +36,8 @@ def lock_down(*, allow_vrt: bool = False) -> None:
     os.environ.setdefault("GDAL_CACHEMAX", "64")
     # Every source checks the georeference itself and says what is missing; rasterio's warning would only say it again.
     warnings.filterwarnings("ignore", message=".*has no geotransform.*", category=UserWarning)
+    # An alpha band counts beside nodata, whatever GDAL's masks say.
+    warnings.filterwarnings("ignore", message=".*shadowing the alpha band.*", category=UserWarning)
 
 
 def remote_options(path: str, timeout_s: float) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import rasterio
+from rasterio.enums import ColorInterp
 from rasterio.errors import CRSError, RasterioError
 from rasterio.windows import Window as RioWindow
 
@@ -116,7 +117,17 @@ class RasterHandle:
             values = np.stack([self._src.read(i, window=box).astype(self._reading.dtype) for i in indexes])
         else:
             values = self._src.read(indexes, window=box)
-        return values, (self._src.read_masks(indexes, window=box) > 0).all(axis=0)
+        valid = (self._src.read_masks(indexes, window=box) > 0).all(axis=0)
+        for band in self._shadowed:
+            valid &= self._src.read(band, window=box) > 0
+        return values, valid
+
+    @cached_property
+    def _shadowed(self) -> tuple[int, ...]:
+        """Alpha bands that GDAL leaves out of its masks, since nodata is declared as well."""
+        kinds = zip(self._src.indexes, self._src.colorinterp, self._src.nodatavals, strict=True)
+        alphas = (band for band, kind, nodata in kinds if kind is ColorInterp.alpha and nodata is not None)
+        return tuple(band for band in alphas if band not in self._reading.indexes)
 
     def _decode_piecewise(
         self, window: Window, damaged: list[tuple[int, int]]
