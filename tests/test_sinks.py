@@ -113,6 +113,7 @@ def test_while_a_key_is_replaced_both_keys_sign(site: Receiver) -> None:
 def test_every_good_answer_is_good(site: Receiver, status: int) -> None:
     site.answers = [status]
     webhook(site.url).send(event("e1"))
+    assert len(site.posted) == 1
 
 
 @pytest.mark.parametrize(
